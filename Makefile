@@ -1,0 +1,37 @@
+# Thin: each target is one command. `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-job test-deploy lint bench lock clean
+BIN := .venv/bin
+
+help: ## list the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## Java, the virtual environment, the locked packages
+	@bash deploy/setup/bootstrap.sh
+
+demo: setup ## the whole story on this machine, on real reviews
+	@$(BIN)/sparkbundle demo
+
+test: setup lint ## lint, then every test, those of job and deploy at the same time
+	@$(MAKE) --no-print-directory --jobs=2 test-job test-deploy
+
+# Each has clusters of its own; the demo's go with deploy's, so that both take about as long.
+test-job:
+	@$(BIN)/pytest -p no:cacheprovider tests/job tests/test_documents.py
+
+test-deploy:
+	@$(BIN)/pytest -p no:cacheprovider tests/deploy tests/test_demo.py
+
+lint: setup ## ruff and mypy
+	@$(BIN)/ruff check deploy job tests
+	@$(BIN)/ruff format --check deploy job tests
+	@$(BIN)/mypy
+
+bench: setup ## the benchmarks, with what they are compared to
+	@$(BIN)/python -m tests.bench
+
+lock: setup ## resolve the dependencies anew
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python deploy/setup/lock.py
+
+clean: ## remove what the other targets made in this folder
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info job/*.egg-info deploy/*.egg-info

@@ -1,0 +1,55 @@
+"""`sparkbundle down`."""
+
+from dataclasses import asdict
+
+import click
+
+from sparkbundle import embedded
+from sparkbundle.commands.options import json_option, name_option
+from sparkbundle.embedded import StopReport
+from sparkbundle.output import Steps, next_steps, print_json, print_pairs, warn
+from sparkbundle.state import cluster_names
+
+
+@click.command()
+@name_option()
+@click.option("--all", "every", is_flag=True, help="All clusters of the state directory.")
+@click.option("--purge", is_flag=True, help="Remove the logs and all other files, too.")
+@json_option
+def down(*, name: str, every: bool, purge: bool, as_json: bool) -> None:
+    """End every process of a cluster, also what a crash has left.
+
+    Your own drivers go on, but their applications have lost the cluster.
+
+    \b
+    Examples:
+      sparkbundle down
+      sparkbundle down --name lab --purge
+      sparkbundle down --all
+    """
+    names = cluster_names() if every else [name]
+    steps = Steps(total=len(names) * embedded.STOP_STEPS)
+    reports = [embedded.stop(one, purge=purge, steps=steps) for one in names]
+    for report in reports:
+        if report.applications:
+            lost = ", ".join(f"{one.name} ({one.id})" for one in report.applications)
+            warn(
+                f"{len(report.applications)} applications have lost cluster {report.name!r}: "
+                f"{lost}; end their drivers, which may wait for it for ever"
+            )
+    if as_json:
+        print_json({"clusters": [asdict(report) for report in reports]})
+        return
+    print_pairs(
+        "down" if reports else "there is no cluster: nothing to do",
+        {report.name: _describe(report) for report in reports},
+    )
+    next_steps("sparkbundle up")
+
+
+def _describe(report: StopReport) -> str:
+    if not (report.was_up or report.processes):
+        text = "nothing to do: it was not up"
+    else:
+        text = f"{report.processes} processes ended"
+    return f"{text}; all its files removed" if report.purged else text

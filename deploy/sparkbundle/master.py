@@ -1,0 +1,108 @@
+"""What a Spark master tells about itself at `/json/`, read with a signed token."""
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+_TOKEN_SECONDS = 60
+# Loopback is not reached through the proxy that the environment may name.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker as the master sees it; memory in MiB."""
+
+    name: str
+    state: str
+    cores: int
+    memory_mib: int
+    web: str
+
+
+@dataclass(frozen=True)
+class Application:
+    """A running application; cores as many as it holds now."""
+
+    id: str
+    name: str
+    user: str
+    cores: int
+
+
+@dataclass(frozen=True)
+class MasterState:
+    """A master's own view of its cluster."""
+
+    url: str
+    status: str
+    workers: tuple[Worker, ...]
+    applications: tuple[Application, ...]
+
+    def worker(self, name: str) -> Worker | None:
+        """The worker of this name that is ALIVE, else its last entry, else None."""
+        entries = [worker for worker in self.workers if worker.name == name]
+        alive = [worker for worker in entries if worker.state == "ALIVE"]
+        last = alive or entries
+        return last[-1] if last else None
+
+
+def token(ui_key: str) -> str:
+    """A token that opens the cluster's web pages for one minute."""
+    return jwt.encode(
+        {"exp": int(time.time()) + _TOKEN_SECONDS},
+        base64.urlsafe_b64decode(ui_key),
+        algorithm="HS256",
+    )
+
+
+def ask_master(ui: str, *, ui_key: str, timeout: float = 5.0) -> MasterState | None:
+    """Ask the master whose web address is `ui`; None when it does not answer us.
+
+    That somebody else answers at the address is no answer either: it refuses
+    the token, or is no Spark master.
+    """
+    request = urllib.request.Request(  # noqa: S310 - our own http address
+        f"{ui}/json/", headers={"Authorization": f"Bearer {token(ui_key)}"}
+    )
+    try:
+        with _OPENER.open(request, timeout=timeout) as answer:
+            return parse_state(json.load(answer))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def parse_state(value: Mapping[str, Any]) -> MasterState:
+    """The state in a master's `/json/` (Spark: JsonProtocol.writeMasterState).
+
+    Raises:
+        KeyError, TypeError: it is no such state.
+    """
+    return MasterState(
+        url=value["url"],
+        status=value["status"],
+        workers=tuple(_worker(worker) for worker in value["workers"]),
+        applications=tuple(
+            Application(id=app["id"], name=app["name"], user=app["user"], cores=app["cores"])
+            for app in value["activeapps"]
+        ),
+    )
+
+
+def _worker(value: Mapping[str, Any]) -> Worker:
+    # "worker-2-20250131120000-127.0.0.1-41231": see spark.worker.idPattern.
+    name = "-".join(value["id"].split("-")[:2])
+    return Worker(
+        name=name,
+        state=value["state"],
+        cores=value["cores"],
+        memory_mib=value["memory"],
+        web=value["webuiaddress"],
+    )

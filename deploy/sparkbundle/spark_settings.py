@@ -1,0 +1,150 @@
+"""The Spark settings of a cluster: one place for the master, the workers and the applications.
+
+Each setting is explained at https://spark.apache.org/docs/4.1.0/configuration.html,
+…/security.html and …/spark-standalone.html. The functions know nothing of where the
+cluster runs: addresses, ports, paths and secrets come in one dataclass.
+"""
+
+import base64
+import secrets as random_secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_UI_FILTER = "org.apache.spark.ui.JWSFilter"
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The secrets of one cluster; `repr` does not show them.
+
+    `rpc` is the shared secret of all Spark channels (64 hexadecimal digits);
+    `ui_key` the key that signs the tokens for the web pages (HMAC-SHA-256,
+    Base64URL, as JWSFilter reads it).
+    """
+
+    rpc: str = field(repr=False)
+    ui_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """What the Spark settings of a cluster depend on.
+
+    `host` is the master's address, `driver_host` the one at which executors
+    reach the driver, `cores` and `memory_mib` are those of one worker (and of
+    the one executor that fills it), `python` is the interpreter of the executors.
+    """
+
+    host: str
+    master_port: int
+    driver_host: str
+    workers: int
+    cores: int
+    memory_mib: int
+    recovery_directory: str
+    python: str
+    secrets: Secrets
+
+    @property
+    def master_url(self) -> str:
+        """The URL for workers and applications."""
+        return f"spark://{self.host}:{self.master_port}"
+
+
+def new_secrets() -> Secrets:
+    """Two fresh random secrets of 32 bytes each."""
+    key = random_secrets.token_bytes(_SECRET_BYTES)
+    return Secrets(
+        rpc=random_secrets.token_hex(_SECRET_BYTES),
+        ui_key=base64.urlsafe_b64encode(key).decode(),
+    )
+
+
+def master_settings(cluster: ClusterSettings) -> dict[str, str]:
+    """The settings of the master daemon."""
+    return {
+        **_security(cluster.secrets),
+        **_daemon(),
+        # Without recovery an application hangs for ever after a restart of the master.
+        "spark.deploy.recoveryMode": "FILESYSTEM",
+        "spark.deploy.recoveryDirectory": cluster.recovery_directory,
+        "spark.deploy.recoveryTimeout": "10",
+        # An application that does not say how much it wants gets one worker's worth,
+        # not the whole cluster.
+        "spark.deploy.defaultCores": str(cluster.cores),
+    }
+
+
+def worker_settings(cluster: ClusterSettings, *, worker: str) -> dict[str, str]:
+    """The settings of one worker daemon; its name becomes the start of its id in the master."""
+    return {
+        **_security(cluster.secrets),
+        **_daemon(),
+        "spark.worker.idPattern": f"{worker}-%s-%s-%d",
+        # What executors of ended applications left behind goes after a week.
+        "spark.worker.cleanup.enabled": "true",
+        "spark.worker.cleanup.interval": "1800",
+        "spark.worker.cleanup.appDataTtl": str(7 * 24 * 3600),
+    }
+
+
+def client_settings(cluster: ClusterSettings) -> dict[str, str]:
+    """All that a driver needs to run an application on every worker of the cluster."""
+    return {
+        "spark.master": cluster.master_url,
+        **_security(cluster.secrets),
+        "spark.driver.host": cluster.driver_host,
+        "spark.driver.bindAddress": cluster.driver_host,
+        # A driver's web server listens on every interface unless SPARK_LOCAL_IP says
+        # otherwise, which no setting can: it stays off until somebody asks for it.
+        "spark.ui.enabled": "false",
+        "spark.ui.port": "0",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.pyspark.python": cluster.python,
+        "spark.cores.max": str(cluster.workers * cluster.cores),
+        "spark.executor.cores": str(cluster.cores),
+        "spark.executor.memory": f"{cluster.memory_mib}m",
+        # Work begins when all workers are in, not when the first one is: shards are
+        # then spread evenly. It counts against spark.cores.max.
+        "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+    }
+
+
+def render_properties(settings: Mapping[str, str]) -> str:
+    """The text of a properties file, as java.util.Properties reads it.
+
+    Raises:
+        ValueError: a value has a line break, which no setting of ours has.
+    """
+    lines = []
+    for key, value in sorted(settings.items()):
+        if "\n" in value or "\r" in value:
+            raise ValueError(f"{key} has a line break in its value")
+        lines.append(f"{key}={value.replace(chr(92), chr(92) * 2)}\n")
+    return "".join(lines)
+
+
+def _security(secrets: Secrets) -> dict[str, str]:
+    return {
+        "spark.authenticate": "true",
+        "spark.authenticate.secret": secrets.rpc,
+        "spark.network.crypto.enabled": "true",
+        # The default, AES-CTR, does not notice a changed byte.
+        "spark.network.crypto.cipher": "AES/GCM/NoPadding",
+        "spark.network.crypto.saslFallback": "false",
+        "spark.ui.filters": _UI_FILTER,
+        f"spark.{_UI_FILTER}.param.secretKey": secrets.ui_key,
+        # A token that was overheard is of use for a minute only.
+        f"spark.{_UI_FILTER}.param.requireExpiration": "true",
+        "spark.ui.killEnabled": "false",
+    }
+
+
+def _daemon() -> dict[str, str]:
+    return {
+        # The REST submission server knows no authentication.
+        "spark.master.rest.enabled": "false",
+        # A port that is taken is an error, not a reason to listen elsewhere in silence.
+        "spark.port.maxRetries": "0",
+    }

@@ -1,0 +1,77 @@
+"""`sentiment evaluate`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sentiment.commands.reading import json_option, master_option, model_option, reading_options
+from sentiment.output import next_step, result_json, result_table, say
+from sentiment.sources import SourceOptions, find_source
+
+
+@click.command()
+@model_option
+@click.option(
+    "--reviews",
+    required=True,
+    help="A corpus (its test split is read) or any labelled source that ingest reads.",
+)
+@reading_options
+@master_option
+@json_option
+def evaluate(
+    *, model: str, reviews: str, reading: SourceOptions, master: str | None, as_json: bool
+) -> None:
+    """Measure a model on labelled reviews: accuracy, F1, confusion, calibration.
+
+    \b
+    Examples:
+      sentiment evaluate --model model --reviews corpus
+      sentiment evaluate --model model --reviews some.tsv --json
+      sentiment evaluate --model model --reviews aclImdb
+    """
+    # Spark and torch take seconds to import: not before the input is known to be right.
+    source = find_source(reviews, replace(reading, part="heldout"))
+    for note in source.notes:
+        say(note)
+    from sentiment.evaluate import evaluate as run  # noqa: PLC0415
+    from sentiment.evaluate import require_labels  # noqa: PLC0415
+    from sentiment.model import model_from_files, read_model_files  # noqa: PLC0415
+    from sentiment.session import find_place, spark_session  # noqa: PLC0415
+
+    require_labels(source)
+    files = read_model_files(Path(model))
+    model_from_files(files, where=model)
+    place = find_place(master)
+    say(f"running on {place.label}")
+    with spark_session(place, name="sentiment-evaluate") as spark:
+        metrics = run(spark, source, model_files=files).metrics
+    if as_json:
+        result_json({"model": model, "reviews": reviews, **metrics})
+    else:
+        result_table(f"model {model} on {reviews}", _rows(metrics))
+    next_step(f'sentiment score --model {model} --text "What a film."')
+
+
+def _rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    cells = metrics["confusion"]
+    read = metrics["rows"] + metrics["quarantined"]
+    return [
+        ("accuracy", f"{metrics['accuracy']:.2%} of {metrics['rows']:,} reviews"),
+        ("F1 of praise", f"{metrics['f1']:.4f}"),
+        ("precision, recall", f"{metrics['precision']:.4f}, {metrics['recall']:.4f}"),
+        (
+            "praise",
+            f"{cells['praise_as_praise']:,} said to be praise, {cells['praise_as_pan']:,} pan",
+        ),
+        ("pan", f"{cells['pan_as_pan']:,} said to be pan, {cells['pan_as_praise']:,} praise"),
+        ("log loss, Brier", f"{metrics['log_loss']:.4f}, {metrics['brier']:.4f}"),
+        ("calibration error", f"{metrics['calibration_error']:.4f}"),
+        (
+            "rows read",
+            f"{read:,}: {metrics['rows']:,} scored, {metrics['quarantined']:,} quarantined",
+        ),
+        *((f"  {reason}", f"{n:,}") for reason, n in metrics["quarantine_reasons"].items()),
+    ]

@@ -1,0 +1,77 @@
+"""Options that every command has that reads reviews or runs on a cluster."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from sentiment.sources.model import SourceOptions
+
+Command = Callable[..., Any]
+
+
+def _pairs(
+    _: click.Context, __: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    pairs = [value.partition("=") for value in values]
+    if not all(name and sign for name, sign, _ in pairs):
+        raise click.BadParameter("give COLUMN=VALUE, e.g. source=imdb")
+    return tuple((name, value) for name, _, value in pairs)
+
+
+_READING = (
+    click.option("--text-column", metavar="NAME", help="Column of the text, if it is not guessed."),
+    click.option("--label-column", metavar="NAME", help="Column of the label or the stars."),
+    click.option(
+        "--only",
+        multiple=True,
+        callback=_pairs,
+        metavar="COLUMN=VALUE",
+        help="Only rows with this value; may be repeated.",
+    ),
+    click.option("--stars-of", type=click.Choice(["5", "10"]), help="Top of the rating scale."),
+    click.option("--encoding", default="utf-8", show_default=True, help="Of text files."),
+    click.option("--max-chars", type=click.IntRange(1), default=1_000_000, show_default=True),
+)
+
+
+def reading_options(command: Command) -> Command:
+    """Add the options on how to read a source; the command gets them as `reading`."""
+
+    @wraps(command)
+    def with_reading(
+        *args: Any,
+        text_column: str | None,
+        label_column: str | None,
+        only: tuple[tuple[str, str], ...],
+        stars_of: str | None,
+        encoding: str,
+        max_chars: int,
+        **others: Any,
+    ) -> Any:
+        reading = SourceOptions(
+            text_column=text_column,
+            label_column=label_column,
+            only=only,
+            encoding=encoding,
+            max_chars=max_chars,
+            stars_of=int(stars_of) if stars_of else None,
+        )
+        return command(*args, reading=reading, **others)
+
+    for option in reversed(_READING):
+        with_reading = option(with_reading)
+    return with_reading
+
+
+master_option = click.option(
+    "--master", help="Spark master URL, local[N], or the name of a cluster here."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+model_option = click.option(
+    "--model",
+    required=True,
+    type=click.Path(),
+    help="The directory that sentiment train wrote.",
+)

@@ -1,0 +1,180 @@
+"""`sentiment score`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentiment.commands.reading import json_option, master_option, model_option, reading_options
+from sentiment.errors import INVALID_INPUT, PARTLY, USAGE, SentimentError
+from sentiment.output import next_step, result_json, result_table, say
+from sentiment.sources import SourceOptions, find_source
+
+if TYPE_CHECKING:
+    from sentiment.score import Scores
+
+FORMATS = (".jsonl", ".csv", ".parquet")
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.argument("out", required=False, type=click.Path(path_type=Path))
+@model_option
+@click.option("--text", "texts", multiple=True, help="Score this text; may be repeated.")
+@reading_options
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@master_option
+@json_option
+def score(
+    *,
+    source: str | None,
+    out: Path | None,
+    model: str,
+    texts: tuple[str, ...],
+    reading: SourceOptions,
+    force: bool,
+    master: str | None,
+    as_json: bool,
+) -> int:
+    """Say of each review how probable it is that it praises.
+
+    With --text, or with - for SOURCE (one review a line on standard input), the
+    scores are printed, one JSON object a line with --json. Else SOURCE is
+    anything that `sentiment ingest` reads, labelled or not, and OUT is the file
+    to write: .jsonl, .csv or .parquet. Rows that cannot be scored go to
+    OUT.quarantine.jsonl with the reason.
+
+    \b
+    Examples:
+      sentiment score --model model --text "Not a minute too long."
+      head reviews.txt | sentiment score --model model - --json
+      sentiment score --model model reviews.csv scores.parquet
+    """
+    if texts and source:
+        raise click.UsageError("give --text or SOURCE, not both")
+    if texts:
+        return _print_scores(model, list(texts), as_json=as_json)
+    if source == "-":
+        return _print_scores(model, _standard_input(), as_json=as_json)
+    if source is None or out is None:
+        raise click.UsageError("give --text, or - for standard input, or SOURCE and OUT")
+    return _score_source(
+        source, out, model, reading=reading, force=force, master=master, as_json=as_json
+    )
+
+
+def _standard_input() -> list[str]:
+    """Lines of standard input; bytes that are not UTF-8 become U+FFFD, which is said."""
+    lines = sys.stdin.buffer.read().splitlines()
+    texts = [line.decode(errors="replace") for line in lines]
+    damaged = [n for n, line in enumerate(texts, start=1) if "\N{REPLACEMENT CHARACTER}" in line]
+    if damaged:
+        say(f"not UTF-8, read with replacement characters: line {', '.join(map(str, damaged))}")
+    return texts
+
+
+def _print_scores(model: str, texts: list[str], *, as_json: bool) -> int:
+    from sentiment.model import load_model  # noqa: PLC0415
+    from sentiment.score import score_texts  # noqa: PLC0415
+
+    scores = score_texts(load_model(Path(model)), texts)
+    if as_json:
+        for line in _json_lines(texts, scores):
+            result_json(line)
+    else:
+        for text, probability, reason in zip(texts, scores.probability, scores.reason, strict=True):
+            click.echo(_line(text, float(probability), reason))
+    refused = sum(reason is not None for reason in scores.reason)
+    if refused or not texts:
+        say(f"{len(texts) - refused} of {len(texts)} texts scored, {refused} not")
+    if refused and refused == len(texts):
+        return INVALID_INPUT
+    return PARTLY if refused else 0
+
+
+def _line(text: str, probability: float, reason: str | None) -> str:
+    from sentiment.score import verdict  # noqa: PLC0415
+
+    if reason is not None:
+        return f"  -            {text}  ({reason})"
+    return f"{probability:.4f} {verdict(probability):<6} {text}"
+
+
+def _json_lines(texts: list[str], scores: "Scores") -> list[dict[str, Any]]:
+    from sentiment.score import verdict  # noqa: PLC0415
+
+    lines: list[dict[str, Any]] = []
+    for number, text in enumerate(texts):
+        reason = scores.reason[number]
+        probability = None if reason else float(scores.probability[number])
+        lines.append(
+            {
+                "text": text,
+                "probability": probability,
+                "verdict": None if probability is None else verdict(probability),
+                "tokens": int(scores.tokens[number]),
+                "known": float(scores.known[number]),
+                "reason": reason,
+            }
+        )
+    return lines
+
+
+def _score_source(
+    spec: str,
+    out: Path,
+    model: str,
+    *,
+    reading: SourceOptions,
+    force: bool,
+    master: str | None,
+    as_json: bool,
+) -> int:
+    if out.suffix not in FORMATS:
+        raise SentimentError(
+            f"what to write is told by its suffix: one of {', '.join(FORMATS)}",
+            where=str(out),
+            code=USAGE,
+        )
+    source = find_source(spec, reading)
+    for note in source.notes:
+        say(note)
+    from sentiment.files import refuse_existing  # noqa: PLC0415
+    from sentiment.model import model_from_files, read_model_files  # noqa: PLC0415
+    from sentiment.scoring import score_reviews, write_scores  # noqa: PLC0415
+    from sentiment.session import find_place, spark_session  # noqa: PLC0415
+    from sentiment.sources.frame import reviews_dataframe  # noqa: PLC0415
+
+    refuse_existing(out, replace=force)
+    files = read_model_files(Path(model))
+    loaded = model_from_files(files, where=model)
+    place = find_place(master)
+    say(f"running on {place.label}")
+    with spark_session(place, name="sentiment-score") as spark:
+        reviews = reviews_dataframe(spark, source)
+        scored = score_reviews(spark, reviews, model_files=files, labelled=False)
+    quarantine = write_scores(scored, out, model_digest=loaded.digest)
+    told = {
+        "out": str(out),
+        "rows": scored.accepted.num_rows,
+        "quarantined": scored.refused.num_rows,
+        "quarantine": str(quarantine) if quarantine else None,
+        "quarantine_reasons": scored.reasons(),
+        "model_digest": loaded.digest,
+    }
+    if as_json:
+        result_json(told)
+    else:
+        result_table(
+            f"scores {out}",
+            [
+                ("rows read", f"{scored.table.num_rows:,}"),
+                ("scored", f"{told['rows']:,}"),
+                ("quarantined", f"{told['quarantined']:,}"),
+                *((f"  {reason}", f"{n:,}") for reason, n in scored.reasons().items()),
+            ],
+        )
+    if quarantine:
+        next_step(f"look at what was not scored: {quarantine}")
+    return 0

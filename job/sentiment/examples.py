@@ -1,0 +1,132 @@
+"""Reviews as token ids: how they are held, and how they are put into batches.
+
+A batch holds reviews of about the same length, so that little of it is padding.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+PADDING = 0
+UNKNOWN = 1
+FIRST_WORD = 2
+"""Ids below are no words; the word of rank r has id r + FIRST_WORD."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Reviews of any lengths, end to end.
+
+    `ids` int32 [tokens]; `offsets` int64 [reviews + 1]: review i is
+    ids[offsets[i]:offsets[i+1]]; `labels` int8 [reviews] (1 praise, 0 pan, -1
+    unknown); `positions` int64 [reviews]: their places in the corpus.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int8]
+    positions: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """The number of reviews."""
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each review, int64 [reviews]."""
+        return np.diff(self.offsets)
+
+    def select(self, rows: NDArray[np.int64]) -> "Examples":
+        """These rows, in this order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        # For each token of the result: where its review starts here, plus its place in it.
+        shift = np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        take = np.arange(offsets[-1], dtype=np.int64) + shift
+        return Examples(self.ids[take], offsets, self.labels[rows], self.positions[rows])
+
+    def to_bytes(self) -> bytes:
+        """One block of bytes, to travel between processes."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **vars(self))
+        return buffer.getvalue()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> "Examples":
+        """What `to_bytes` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return Examples(**{name: arrays[name] for name in arrays.files})
+
+
+def pack(
+    reviews: Sequence[Sequence[int]], *, labels: Sequence[int], positions: Sequence[int]
+) -> Examples:
+    """Examples from lists of ids."""
+    offsets = np.zeros(len(reviews) + 1, dtype=np.int64)
+    np.cumsum([len(review) for review in reviews], out=offsets[1:])
+    ids = np.fromiter((i for review in reviews for i in review), np.int32, count=int(offsets[-1]))
+    return Examples(
+        ids, offsets, np.asarray(labels, dtype=np.int8), np.asarray(positions, dtype=np.int64)
+    )
+
+
+def join(parts: Sequence[Examples]) -> Examples:
+    """All parts' reviews, in the order of their positions."""
+    if not parts:
+        return pack([], labels=[], positions=[])
+    lengths = np.concatenate([part.lengths for part in parts])
+    joined = Examples(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.positions for part in parts]),
+    )
+    return joined.select(np.argsort(joined.positions, kind="stable"))
+
+
+def training_batches(
+    examples: Examples, *, batch_size: int, seed: tuple[int, ...]
+) -> list[NDArray[np.int64]]:
+    """Row numbers of each step of one epoch; a pure function of its arguments.
+
+    Rows are shuffled, sorted by length within pools of 50 batches, cut into
+    batches, and the batches are shuffled: every epoch brings other neighbours,
+    and a batch needs little padding.
+    """
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(examples))
+    lengths = examples.lengths
+    batches: list[NDArray[np.int64]] = []
+    pool = 50 * batch_size
+    for start in range(0, len(order), pool):
+        rows = order[start : start + pool]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def scoring_batches(lengths: NDArray[np.int64], *, tokens: int) -> list[NDArray[np.int64]]:
+    """Row numbers of each batch, sorted by length, at most `tokens` padded tokens a batch."""
+    order = np.argsort(lengths, kind="stable")
+    batches: list[NDArray[np.int64]] = []
+    start = 0
+    for end in range(1, len(order) + 1):
+        # Sorted: the next row would be the longest.
+        full = end == len(order) or (end + 1 - start) * lengths[order[end]] > tokens
+        if full:
+            batches.append(order[start:end])
+            start = end
+    return batches
+
+
+def padded(examples: Examples, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch as tensors: ids int64 [longest, rows] (time first), lengths int64 [rows]."""
+    part = examples.select(rows)
+    lengths = part.lengths
+    ids = np.full((len(rows), int(lengths.max(initial=1))), PADDING, dtype=np.int64)
+    ids[np.arange(ids.shape[1]) < lengths[:, None]] = part.ids
+    return torch.from_numpy(np.ascontiguousarray(ids.T)), torch.from_numpy(lengths)

@@ -1,0 +1,186 @@
+"""A trained model as a directory: weights, words, and one JSON that says what it is.
+
+    model.json            architecture, tokenizer, word table, metrics, sha256 of the others
+    weights.safetensors   every parameter of the network, float32
+    words.txt             the vocabulary, one word a line, in the order of the ids
+
+Nothing in it is executed when it is loaded: no pickle.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from sentiment.errors import InvalidInputError
+from sentiment.files import new_directory, refuse_existing
+from sentiment.network import SentimentNetwork
+from sentiment.recipes import ModelConfig
+from sentiment.text import TOKENIZER
+from sentiment.vocabulary import Vocabulary
+
+FORMAT = 1
+DESCRIPTION = "model.json"
+WEIGHTS = "weights.safetensors"
+WORDS = "words.txt"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can score: `max_tokens` is how much of a text it reads."""
+
+    network: SentimentNetwork
+    vocabulary: Vocabulary
+    max_tokens: int
+    digest: str
+    description: dict[str, Any]
+
+
+def check_target(target: Path, *, replace: bool) -> None:
+    """Stop before any work if a model cannot be put at `target`.
+
+    Raises:
+        SentimentError: `target` exists and `replace` is not set.
+        InvalidInputError: it may be replaced, but it is no model.
+    """
+    refuse_existing(target, replace=replace)
+    if target.exists() and not (target / DESCRIPTION).is_file():
+        raise InvalidInputError(
+            "is no model directory: --force replaces only what train made",
+            where=str(target),
+            todo="name another place",
+        )
+
+
+def save_model(
+    target: Path,
+    *,
+    network: SentimentNetwork,
+    vocabulary: Vocabulary,
+    max_tokens: int,
+    about: Mapping[str, Any],
+    replace: bool = False,
+) -> str:
+    """Write a model directory, whole or not at all; returns its digest.
+
+    `about` is added to model.json: recipe, word table, metrics.
+
+    Raises:
+        SentimentError: `target` exists and `replace` is not set, or the disk refuses.
+    """
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    files = {WEIGHTS: save(weights), WORDS: vocabulary.to_bytes()}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    identity = {
+        "format": FORMAT,
+        "tokenizer": TOKENIZER,
+        "max_tokens": max_tokens,
+        "architecture": asdict(network.config),
+        "files": hashes,
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    description = {"digest": digest, **identity, **about}
+    with new_directory(target, replace=replace) as directory:
+        for name, data in files.items():
+            (directory / name).write_bytes(data)
+        (directory / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    return digest
+
+
+def read_model_files(path: Path) -> dict[str, bytes]:
+    """The content of a model's files, to load here or to send to executors.
+
+    Raises:
+        InvalidInputError: a file is missing or cannot be read.
+    """
+    if not path.is_dir():
+        raise InvalidInputError(
+            "is not a model directory" if path.exists() else "there is no model here",
+            where=str(path),
+            todo="train one: sentiment train CORPUS MODEL --vectors TABLE",
+        )
+    files = {}
+    for name in (DESCRIPTION, WEIGHTS, WORDS):
+        try:
+            files[name] = (path / name).read_bytes()
+        except OSError as error:
+            raise InvalidInputError(
+                f"the model's file {name} cannot be read: {error.strerror}",
+                where=str(path),
+                todo="copy the whole model directory again, or train it anew",
+            ) from error
+    return files
+
+
+def load_model(path: Path) -> Model:
+    """Load and check a model directory.
+
+    Raises:
+        InvalidInputError: a file is missing or altered, or the model needs another version.
+    """
+    return model_from_files(read_model_files(path), where=str(path))
+
+
+def model_from_files(files: Mapping[str, bytes], *, where: str) -> Model:
+    """A model from the content of its files; `where` names it in messages.
+
+    Raises:
+        InvalidInputError: as `load_model`.
+    """
+    description = _description(files[DESCRIPTION], where=where)
+    for name, expected in description["files"].items():
+        if name not in files or hashlib.sha256(files[name]).hexdigest() != expected:
+            raise InvalidInputError(
+                f"{name} is not the file that was saved: its sha256 differs",
+                where=where,
+                todo="copy the whole model directory again, or train it anew",
+            )
+    try:
+        weights = load(files[WEIGHTS])
+        config = ModelConfig(**description["architecture"])
+        vocabulary = Vocabulary.from_bytes(files[WORDS])
+        vectors = torch.zeros_like(weights["embedding.weight"])
+        network = SentimentNetwork(config, vectors=vectors)
+        network.load_state_dict(weights)
+    except (SafetensorError, TypeError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+        raise InvalidInputError(
+            f"the weights do not fit the architecture in {DESCRIPTION}: {error}",
+            where=where,
+            todo="copy the whole model directory again, or train it anew",
+        ) from error
+    network.eval()
+    return Model(network, vocabulary, description["max_tokens"], description["digest"], description)
+
+
+def _description(data: bytes, *, where: str) -> dict[str, Any]:
+    needed = {"format", "digest", "tokenizer", "max_tokens", "architecture", "files"}
+    try:
+        description = json.loads(data)
+        missing = needed - description.keys()
+    except (ValueError, AttributeError) as error:
+        raise InvalidInputError(
+            f"{DESCRIPTION} is not a model's description", where=where
+        ) from error
+    if missing:
+        raise InvalidInputError(f"{DESCRIPTION} lacks {', '.join(sorted(missing))}", where=where)
+    if description["format"] != FORMAT or description["tokenizer"] != TOKENIZER:
+        raise InvalidInputError(
+            f"the model has format {description['format']} and tokenizer "
+            f"{description['tokenizer']}, this version reads {FORMAT} and {TOKENIZER}",
+            where=where,
+            todo="use the version of sentiment that trained it, or train it anew",
+        )
+    unknown = description["architecture"].keys() - {f.name for f in fields(ModelConfig)}
+    if unknown or set(description["files"]) != {WEIGHTS, WORDS}:
+        raise InvalidInputError(
+            f"{DESCRIPTION} was altered: its architecture or files are not those of a model",
+            where=where,
+            todo="copy the whole model directory again, or train it anew",
+        )
+    return dict(description)

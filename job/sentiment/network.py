@@ -1,0 +1,123 @@
+"""The network: word vectors, an LSTM in one or both directions, pooling, one logit.
+
+Padding stands at the end and no direction ever reads it before a real token:
+the backward direction gets each review reversed within its own length. So a
+review's logit does not depend on what it is batched with.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sentiment.examples import PADDING
+from sentiment.recipes import ModelConfig
+
+
+class GravesLSTM(nn.Module):
+    """An LSTM with peephole connections and softsign activations.
+
+    Graves, "Generating Sequences With Recurrent Neural Networks" (2013), eq. 7-11,
+    with softsign for tanh as the talk's DL4J network had it.
+    """
+
+    def __init__(self, *, inputs: int, hidden: int) -> None:
+        """Xavier weights, forget gate's bias 1, no peephole at the start."""
+        super().__init__()
+        self.hidden = hidden
+        self.input_weight = nn.Parameter(torch.empty(4 * hidden, inputs))
+        self.hidden_weight = nn.Parameter(torch.empty(4 * hidden, hidden))
+        self.bias = nn.Parameter(torch.zeros(4 * hidden))
+        self.peephole = nn.Parameter(torch.zeros(3, hidden))
+        for weight in (self.input_weight, self.hidden_weight):
+            for gate in weight.chunk(4):
+                nn.init.xavier_uniform_(gate)
+        with torch.no_grad():
+            self.bias[hidden : 2 * hidden] = 1.0
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """[time, batch, inputs] → outputs [time, batch, hidden]."""
+        projected = F.linear(x, self.input_weight, self.bias)
+        weight = self.hidden_weight.t()
+        peep_input, peep_forget, peep_output = self.peephole
+        h = x.new_zeros(x.shape[1], self.hidden)
+        c = h
+        outputs = []
+        for step in projected:
+            i, f, g, o = torch.addmm(step, h, weight).chunk(4, dim=1)
+            i = torch.sigmoid(i + peep_input * c)
+            f = torch.sigmoid(f + peep_forget * c)
+            c = f * c + i * F.softsign(g)
+            o = torch.sigmoid(o + peep_output * c)
+            h = o * F.softsign(c)
+            outputs.append(h)
+        return torch.stack(outputs), None
+
+
+class SentimentNetwork(nn.Module):
+    """From token ids to one logit a review (above 0: praise)."""
+
+    def __init__(self, config: ModelConfig, *, vectors: Tensor) -> None:
+        """`vectors` float32 [words + 2, dimensions]: rows of padding, unknown, the words."""
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+            vectors, freeze=not config.tune_vectors, padding_idx=PADDING
+        )
+        directions = 2 if config.bidirectional else 1
+        self.directions = nn.ModuleList(
+            _recurrent(config, inputs=vectors.shape[1]) for _ in range(directions)
+        )
+        pooled = 2 if config.pooling == "max_mean" else 1
+        self.output = nn.Linear(config.hidden * directions * pooled, 1)
+        nn.init.xavier_uniform_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Token ids [time, batch] and lengths [batch], each at least 1 → logits [batch]."""
+        x = self._dropped(self.embedding(ids))
+        time = torch.arange(ids.shape[0], device=ids.device)[:, None]
+        inside = time < lengths
+        outputs = [self.directions[0](x)[0]]
+        if self.config.bidirectional:
+            # Its own inverse: it turns the outputs back as it turned the inputs.
+            reverse = torch.where(inside, lengths - 1 - time, time)
+            outputs.append(_reordered(self.directions[1](_reordered(x, reverse))[0], reverse))
+        pooled = self._pooled(torch.cat(outputs, dim=2), inside, lengths)
+        pooled = F.dropout(pooled, self.config.output_dropout, self.training)
+        return self.output(pooled).squeeze(1)  # type: ignore[no-any-return]
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """Drop whole tokens: the network must not hang on single words."""
+        rate = self.config.embedding_dropout
+        if not self.training or rate == 0:
+            return x
+        keep = torch.rand(x.shape[:2], device=x.device) >= rate
+        return x * (keep / (1 - rate)).unsqueeze(2)
+
+    def _pooled(self, outputs: Tensor, inside: Tensor, lengths: Tensor) -> Tensor:
+        """[time, batch, features] → [batch, features or twice as many]."""
+        if self.config.pooling == "last":
+            last = (lengths - 1).view(1, -1, 1).expand(1, -1, outputs.shape[2])
+            return outputs.gather(0, last).squeeze(0)
+        outside = ~inside.unsqueeze(2)
+        maximum = outputs.masked_fill(outside, float("-inf")).amax(dim=0)
+        mean = outputs.masked_fill(outside, 0.0).sum(dim=0) / lengths.unsqueeze(1)
+        return torch.cat([maximum, mean], dim=1)
+
+
+def _recurrent(config: ModelConfig, *, inputs: int) -> nn.Module:
+    if config.cell == "graves":
+        return GravesLSTM(inputs=inputs, hidden=config.hidden)
+    lstm = nn.LSTM(inputs, config.hidden)
+    hidden = config.hidden
+    with torch.no_grad():
+        # Remember by default (Jozefowicz et al. 2015); torch adds two biases.
+        parameters = dict(lstm.named_parameters())
+        parameters["bias_ih_l0"][hidden : 2 * hidden] = 1.0
+        parameters["bias_hh_l0"][hidden : 2 * hidden] = 0.0
+    return lstm
+
+
+def _reordered(x: Tensor, time: Tensor) -> Tensor:
+    """Each column of x [time, batch, features] with its steps in the order `time` has."""
+    return x.gather(0, time.unsqueeze(2).expand(-1, -1, x.shape[2]))

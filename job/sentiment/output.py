@@ -1,0 +1,122 @@
+"""What people see: results on standard output, all else on standard error."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from sentiment.events import Event
+
+
+def say(text: str) -> None:
+    """A line about what goes on, on standard error."""
+    click.echo(text, err=True)
+
+
+def next_step(command: str) -> None:
+    """What a user would type next."""
+    say(f"next: {command}")
+
+
+def result_json(value: dict[str, Any]) -> None:
+    """The one JSON object of `--json`."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def result_table(title: str, rows: list[tuple[str, str]]) -> None:
+    """Names and values, one a line."""
+    table = Table(
+        title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False
+    )
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    Console(file=sys.stdout, width=120, highlight=False, markup=False).print(table)
+
+
+@contextmanager
+def step(text: str) -> Iterator[None]:
+    """Say what is done, and how long it took once it is."""
+    started = time.perf_counter()
+    say(f"{text} …")
+    yield
+    say(f"{text}: {time.perf_counter() - started:.1f} s")
+
+
+class TrainingProgress:
+    """Shows the events of a training run: a bar on a terminal, else a line a round."""
+
+    def __init__(self) -> None:
+        """Nothing is shown before the first event."""
+        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._bar: Progress | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        kind = event["event"]
+        if kind == "start":
+            self._start(event)
+        elif kind == "round":
+            self._round(event)
+        elif kind == "epoch":
+            self._line(
+                f"epoch {event['epoch']}: validation loss {event['validation_loss']:.4f}, "
+                f"accuracy {event['validation_accuracy']:.1%}{', the best so far' * event['best']}"
+            )
+        elif kind == "end":
+            self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _start(self, event: Event) -> None:
+        self._line(
+            f"training recipe {event['recipe']['name']} on {event['rows']:,} reviews, "
+            f"{event['vocabulary']:,} words, {event['workers']} workers, "
+            f"{event['rounds']} rounds; {event['validation_rows']:,} reviews held back"
+        )
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("round"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.description}"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.add_task("", total=event["rounds"])
+            self._bar.start()
+        self._rounds = event["rounds"]
+
+    def _round(self, event: Event) -> None:
+        figures = (
+            f"loss {event['train_loss']:.4f}  accuracy {event['train_accuracy']:.1%}  "
+            f"{event['tokens_per_second']:,} tokens/s"
+        )
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=event["round"], description=figures)
+        else:
+            say(f"round {event['round']}/{self._rounds}  {figures}  {event['seconds']:.1f} s")
+
+    def _line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text)
+        else:
+            say(text)

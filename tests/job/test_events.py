@@ -1,0 +1,29 @@
+import pytest
+
+from sentiment.errors import SentimentError
+from sentiment.events import event_log, read_events
+
+
+def test_events_are_readable_while_the_run_goes_on(tmp_path):
+    heard = []
+    with event_log(tmp_path / "deep" / "events.jsonl", listeners=(heard.append,)) as log:
+        log.write("round", round=1, loss=0.5)
+        assert read_events(log.path)[0]["loss"] == 0.5
+        log.write("end", text="né")
+    assert [e["event"] for e in read_events(log.path)] == ["round", "end"]
+    assert heard == read_events(log.path)
+
+
+def test_a_line_that_is_being_written_is_left_out(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "round"}\n{"event": "ro')
+    assert [e["event"] for e in read_events(path)] == ["round"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(SentimentError, match="cannot be written"),
+        event_log(tmp_path / "file" / "events.jsonl"),
+    ):
+        pass

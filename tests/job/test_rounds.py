@@ -1,0 +1,111 @@
+"""A round is a pure function of (state, shard, seed)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sentiment import recipes
+from sentiment.examples import pack
+from sentiment.loop import average, rate_factor, state_from_bytes, state_to_bytes
+from sentiment.rounds import Job, Round, run_round, run_validation, trained_network
+
+
+def small_job(name="quick", **changes):
+    recipe = recipes.with_changes(recipes.RECIPES[name](), hidden=16, batch_size=8, **changes)
+    vectors = np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32)
+    return Job(recipe=recipe, vectors=vectors, steps_per_epoch=25, threads=1)
+
+
+def separable(rows=200, seed=0):
+    """Reviews whose label is told by words 2-11 (praise) or 12-21 (pan)."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 2, rows)
+    reviews = [
+        (generator.integers(2, 12, n) if label else generator.integers(12, 22, n)).tolist()
+        for label, n in zip(labels, generator.integers(3, 30, rows), strict=True)
+    ]
+    return pack(reviews, labels=labels, positions=range(rows))
+
+
+@pytest.mark.parametrize("name", ["quick", "talk"])
+def test_the_same_round_gives_the_same_bytes(name):
+    job, examples = small_job(name), separable()
+    state = job.first_state()
+    first, _ = run_round(job, examples, Round(0, 1), shard=0, state=state)
+    torch.manual_seed(12345)
+    np.random.seed(7)
+    again, _ = run_round(job, examples, Round(0, 1), shard=0, state=state)
+    assert first == again
+    assert first != state
+
+
+def test_another_shard_number_is_another_round():
+    job, examples, state = small_job(), separable(), small_job().first_state()
+    assert (
+        run_round(job, examples, Round(0, 0), shard=0, state=state)[0]
+        != (run_round(job, examples, Round(0, 0), shard=1, state=state)[0])
+    )
+
+
+@pytest.mark.parametrize("name", ["quick", "talk"])
+def test_the_rounds_of_an_epoch_see_every_review_once_and_learn(name):
+    job, examples = small_job(name, epochs=3, learning_rate=0.01), separable()
+    state = job.first_state()
+    for epoch in range(3):
+        seen = 0
+        for part in range(job.recipe.train.rounds_per_epoch):
+            state, measured = run_round(job, examples, Round(epoch, part), shard=0, state=state)
+            seen += measured.reviews
+        assert seen == len(examples)
+    held_out = run_validation(job, separable(seed=1), state=state)
+    assert held_out.reviews == 200
+    assert held_out.accuracy > 0.95
+
+
+def test_frozen_vectors_do_not_move_and_tuned_ones_do():
+    examples = separable()
+    for name, moves in (("talk", False), ("quick", True)):
+        job = small_job(name)
+        state, _ = run_round(job, examples, Round(0, 0), shard=0, state=job.first_state())
+        after = trained_network(job, state).embedding.weight.detach().numpy()
+        assert np.array_equal(after, job.vectors) is not moves
+
+
+def test_training_writes_nothing_into_the_job():
+    job = small_job()
+    before = job.vectors.copy()
+    run_round(job, separable(), Round(0, 0), shard=0, state=job.first_state())
+    assert np.array_equal(job.vectors, before)
+
+
+def test_states_travel_as_bytes_with_weights_and_moments():
+    job = small_job()
+    data, _ = run_round(job, separable(), Round(0, 0), shard=0, state=job.first_state())
+    state = state_from_bytes(data)
+    assert state_to_bytes(state) == data
+    kinds = {name.split(".")[0] for name in state}
+    assert kinds == {"model", "optimizer"}
+    assert any(name.startswith("optimizer.exp_avg.embedding") for name in state)
+
+
+def test_an_average_weighs_by_reviews():
+    states = [{"model.x": torch.tensor([0.0])}, {"model.x": torch.tensor([4.0])}]
+    assert average(states, weights=[1, 3])["model.x"].item() == 3.0
+
+
+def test_the_average_of_one_state_is_that_state():
+    job = small_job()
+    data, _ = run_round(job, separable(), Round(0, 0), shard=0, state=job.first_state())
+    state = state_from_bytes(data)
+    assert state_to_bytes(average([state], weights=[200])) == data
+
+
+def test_the_schedule_falls_to_zero():
+    config = recipes.quick().optimizer
+    assert rate_factor(config, step=0, total=10) == 1.0
+    assert rate_factor(config, step=5, total=10) == 0.5
+    assert rate_factor(config, step=10, total=10) == 0.0
+    constant = replace(config, schedule="constant")
+    assert rate_factor(constant, step=9, total=10) == 1.0

@@ -1,0 +1,58 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentiment.text import has_word, tokens
+
+
+def test_negation_and_clitics_are_words():
+    assert tokens("I don't like it; it's BAD.") == [
+        "i",
+        "do",
+        "n't",
+        "like",
+        "it",
+        "it",
+        "'s",
+        "bad",
+    ]
+
+
+def test_markup_and_entities_are_no_words():
+    assert tokens("good<br /><br />bad &amp; ugly") == ["good", "bad", "ugly"]
+
+
+def test_a_smaller_than_sign_is_not_a_tag():
+    assert tokens("3 < 4 and 5 > 2") == ["3", "4", "and", "5", "2"]
+
+
+def test_curly_apostrophes_are_apostrophes():
+    assert tokens("don’t") == tokens("don't")
+
+
+def test_marks_that_speak_are_kept():
+    assert tokens("What?! No...") == ["what", "?", "!", "no"]
+
+
+def test_limit_cuts_to_the_first_tokens():
+    assert tokens("one two three", limit=2) == ["one", "two"]
+
+
+def test_has_word():
+    assert has_word("7/10")
+    assert has_word("très bien")
+    assert not has_word("… !!! 😀 —")
+    assert not has_word("<br />")
+    assert not has_word("&nbsp;&hellip;")
+
+
+@given(st.text())
+def test_any_text_gives_lower_case_tokens_without_white_space(text):
+    for token in tokens(text):
+        assert token
+        assert not any(c.isspace() for c in token)
+        assert token == token.lower()
+
+
+@given(st.text(), st.integers(0, 5))
+def test_a_limit_takes_the_beginning(text, limit):
+    assert tokens(text, limit=limit) == tokens(text)[:limit]

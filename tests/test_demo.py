@@ -1,0 +1,69 @@
+"""`sparkbundle demo`, whole, on fewer reviews."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Sentiment
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Sentiment:
+    """A state directory of its own, so that all processes in it are the demo's."""
+    return Sentiment(tmp_path)
+
+
+def running(command: Sentiment) -> list[psutil.Process]:
+    """Processes that work below this state directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd().startswith(str(command.home / "state")):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_the_demo_shows_everything_and_leaves_nothing_running(alone: Sentiment, reviews: Path):
+    done = alone("demo", "--reviews", reviews, "--json", program="sparkbundle")
+    result = json.loads(done.stdout)
+    assert result["accuracy"].keys() == {
+        "LSTM, recipe quick",
+        "majority class",
+        "TF-IDF + logistic regression",
+    }
+    assert result["rows"] == pytest.approx(320, abs=5)
+    assert len(result["sentences"]) == 5
+    steps = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    assert [line.split()[0] for line in steps] == [f"[{i}/13]" for i in range(1, 14)]
+    for word in ("WARN", "Warning", "Traceback", "incubator"):
+        assert word not in done.stderr
+    page = (alone.home / result["report"]).read_text()
+    assert "TF-IDF + logistic regression" in page
+    assert (alone.home / result["model"] / "model.json").exists()
+    assert running(alone) == []
+
+
+def test_an_interrupted_demo_takes_its_cluster_down(alone: Sentiment, reviews: Path):
+    demo = alone.popen("demo", "--reviews", str(reviews), program="sparkbundle")
+    for line in demo.stderr:
+        if "smoke job" in line:
+            break
+    assert running(alone)
+    os.kill(demo.pid, signal.SIGINT)
+    _, err = demo.communicate(timeout=120)
+    assert demo.returncode == 130, err
+    assert "Traceback" not in err
+    assert running(alone) == []
+
+
+def test_reviews_that_are_not_there_are_named(alone: Sentiment):
+    done = alone("demo", "--reviews", "nowhere.csv", code=3, program="sparkbundle")
+    assert "nowhere.csv" in done.stderr
+    assert "start the daemons" not in done.stderr
+    assert running(alone) == []
