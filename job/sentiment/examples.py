@@ -6,6 +6,7 @@ A batch holds reviews of about the same length, so that little of it is padding.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def pack(
     """Examples from lists of ids."""
     offsets = np.zeros(len(reviews) + 1, dtype=np.int64)
     np.cumsum([len(review) for review in reviews], out=offsets[1:])
-    ids = np.fromiter((i for review in reviews for i in review), np.int32, count=int(offsets[-1]))
+    ids = np.fromiter(chain.from_iterable(reviews), np.int32, count=int(offsets[-1]))
     return Examples(
         ids, offsets, np.asarray(labels, dtype=np.int8), np.asarray(positions, dtype=np.int64)
     )

@@ -214,7 +214,8 @@ def _optimizer(network: SentimentNetwork, config: OptimizerConfig) -> torch.opti
     if config.name == "rmsprop":
         # DL4J's RMSProp: decay 0.95, epsilon 1e-8.
         return torch.optim.RMSprop(groups, lr=config.learning_rate, alpha=0.95)
-    return torch.optim.Adam(groups, lr=config.learning_rate)
+    # Fused: one pass over the word vectors a step, not ten (15 % of a step of `quick`).
+    return torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
 
 
 def _clip(network: SentimentNetwork, config: OptimizerConfig) -> float:

@@ -74,25 +74,36 @@ class SentimentNetwork(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Token ids [time, batch] and lengths [batch], each at least 1 → logits [batch]."""
-        x = self._dropped(self.embedding(ids))
         time = torch.arange(ids.shape[0], device=ids.device)[:, None]
         inside = time < lengths
-        outputs = [self.directions[0](x)[0]]
+        ids = self._dropped(ids)
+        outputs = [self._outputs(self.directions[0], ids)]
         if self.config.bidirectional:
-            # Its own inverse: it turns the outputs back as it turned the inputs.
+            # Its own inverse: it turns the outputs back as it turned the ids.
             reverse = torch.where(inside, lengths - 1 - time, time)
-            outputs.append(_reordered(self.directions[1](_reordered(x, reverse))[0], reverse))
+            backward = self._outputs(self.directions[1], ids.gather(0, reverse))
+            if self.config.pooling == "last":
+                backward = backward.gather(0, reverse.unsqueeze(2).expand_as(backward))
+            # Maximum and mean do not ask for the order.
+            outputs.append(backward)
         pooled = self._pooled(torch.cat(outputs, dim=2), inside, lengths)
         pooled = F.dropout(pooled, self.config.output_dropout, self.training)
         return self.output(pooled).squeeze(1)  # type: ignore[no-any-return]
 
-    def _dropped(self, x: Tensor) -> Tensor:
-        """Drop whole tokens: the network must not hang on single words."""
+    def _dropped(self, ids: Tensor) -> Tensor:
+        """Drop whole tokens, so that the network does not hang on single words."""
         rate = self.config.embedding_dropout
         if not self.training or rate == 0:
-            return x
-        keep = torch.rand(x.shape[:2], device=x.device) >= rate
-        return x * (keep / (1 - rate)).unsqueeze(2)
+            return ids
+        # The vector of padding is zero, and stays so.
+        return ids.masked_fill(torch.rand(ids.shape, device=ids.device) < rate, PADDING)
+
+    def _outputs(self, direction: nn.Module, ids: Tensor) -> Tensor:
+        """Token ids [time, batch] → the direction's outputs [time, batch, hidden]."""
+        x = self.embedding(ids)
+        if self.training and self.config.embedding_dropout > 0:
+            x = x / (1 - self.config.embedding_dropout)
+        return direction(x)[0]  # type: ignore[no-any-return]
 
     def _pooled(self, outputs: Tensor, inside: Tensor, lengths: Tensor) -> Tensor:
         """[time, batch, features] → [batch, features or twice as many]."""
@@ -116,8 +127,3 @@ def _recurrent(config: ModelConfig, *, inputs: int) -> nn.Module:
         parameters["bias_ih_l0"][hidden : 2 * hidden] = 1.0
         parameters["bias_hh_l0"][hidden : 2 * hidden] = 0.0
     return lstm
-
-
-def _reordered(x: Tensor, time: Tensor) -> Tensor:
-    """Each column of x [time, batch, features] with its steps in the order `time` has."""
-    return x.gather(0, time.unsqueeze(2).expand(-1, -1, x.shape[2]))

@@ -127,7 +127,7 @@ def quick() -> Recipe:
         optimizer=OptimizerConfig(
             name="adam", learning_rate=3e-3, schedule="linear", clip_norm=1.0
         ),
-        train=TrainConfig(epochs=3, batch_size=32, rounds_per_epoch=4, validation=0.05),
+        train=TrainConfig(epochs=3, batch_size=32, rounds_per_epoch=2, validation=0.05),
     )
 
 

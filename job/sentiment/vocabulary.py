@@ -1,7 +1,8 @@
 """The words a model knows, in the order of their ids."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from sentiment.examples import FIRST_WORD, UNKNOWN
 
@@ -24,8 +25,7 @@ class Vocabulary:
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
         """The id of each token; words that are not known have one id in common."""
-        ids = self._ids
-        return [ids.get(token, UNKNOWN) for token in tokens]
+        return list(map(self._ids.get, tokens, repeat(UNKNOWN)))
 
     def to_bytes(self) -> bytes:
         """One word a line, UTF-8. A token holds no white space."""
@@ -37,6 +37,6 @@ class Vocabulary:
         return Vocabulary(tuple(data.decode().split("\n")[:-1]))
 
 
-def known_count(ids: Iterable[int]) -> int:
+def known_count(ids: Sequence[int]) -> int:
     """How many of the ids are words that the model knows."""
-    return sum(i != UNKNOWN for i in ids)
+    return len(ids) - ids.count(UNKNOWN)

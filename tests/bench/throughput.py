@@ -129,7 +129,7 @@ def _train(ready: Ready, runs: int) -> None:
 
 
 def _score(spark, ready: Ready, corpus: Corpus, path: Path, runs: int) -> None:
-    """The test split, scored on the cluster and in one process."""
+    """Every review of the corpus, scored on the cluster and in one process."""
     max_tokens = ready.job.recipe.text.max_tokens
     save_model(
         path,
@@ -139,13 +139,18 @@ def _score(spark, ready: Ready, corpus: Corpus, path: Path, runs: int) -> None:
         about={},
     )
     model, files = load_model(path), read_model_files(path)
-    texts = [t for b in corpus.read("test", columns=["text"]) for t in b["text"].to_pylist()]
+    texts = [
+        text
+        for part in corpus.splits
+        for batch in corpus.read(part, columns=["text"])
+        for text in batch["text"].to_pylist()
+    ]
     lengths = np.array([len(tokens(text, limit=max_tokens)) for text in texts])
     batches = [
         [texts[i] for i in rows] for rows in scoring_batches(lengths, tokens=EVALUATION_TOKENS)
     ]
     total = int(lengths.sum())
-    source = find_source(str(corpus.path), SourceOptions(part="test"))
+    source = find_source(str(corpus.path), SourceOptions(part="all"))
     # Equal shares of the work, as a larger source would give by itself.
     reviews = reviews_dataframe(spark, source).repartition(WORKERS * 2).persist()
     reviews.count()

@@ -65,4 +65,7 @@ def trained(sentiment: Sentiment, corpus: Path, table: Path) -> Path:
     return path
 
 
-TRAINING = ("--recipe", "quick", "--epochs", "3", "--learning-rate", "0.01", "--workers", "2")
+TRAINING = (
+    *("--recipe", "quick", "--epochs", "3", "--rounds-per-epoch", "4"),
+    *("--learning-rate", "0.01", "--workers", "2"),
+)
