@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from sparkbundle.errors import SparkbundleError, Trouble
+from sparkbundle.errors import InterruptedRunError, SparkbundleError, Trouble
 
 
 def stderr_console() -> Console:
@@ -71,8 +71,10 @@ class Steps:
                     yield step
             else:
                 yield step
-        except BaseException:
-            self._line(label, f"failed after {time.monotonic() - began:.1f} s", style="red")
+        except BaseException as error:
+            stopped = isinstance(error, (KeyboardInterrupt, InterruptedRunError))
+            word = "interrupted" if stopped else "failed"
+            self._line(label, f"{word} after {time.monotonic() - began:.1f} s", style="red")
             raise
         seconds = f"{time.monotonic() - began:.1f} s"
         self._line(label, f"{step.outcome} ({seconds})" if step.outcome else seconds, style="green")

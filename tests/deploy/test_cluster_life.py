@@ -128,6 +128,8 @@ def test_an_interrupted_up_leaves_nothing_running(cli: CommandLine, number: sign
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted; nothing was left running" in err
+    assert "interrupted after" in err
+    assert "failed after" not in err
     assert cli.processes("default") == []
     assert not (cli.directory("default") / "cluster.json").exists()
 

@@ -41,6 +41,7 @@ def test_status_and_down_of_what_is_not_up(cli: CommandLine):
     assert "sparkbundle up" in found.stderr
     assert cli.json("status", code=1)["up"] is False
     assert "nothing to do" in cli("down").stdout
+    assert "sparkbundle up --name lab" in cli("down", "--name", "lab").stderr
     assert cli.json("down", "--all") == {"clusters": []}
     assert not cli.state.exists()
 

@@ -8,6 +8,7 @@ from sparkbundle import embedded
 from sparkbundle.commands.options import json_option, name_option
 from sparkbundle.embedded import StopReport
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs, warn
+from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.state import cluster_names
 
 
@@ -44,7 +45,8 @@ def down(*, name: str, every: bool, purge: bool, as_json: bool) -> None:
         "down" if reports else "there is no cluster: nothing to do",
         {report.name: _describe(report) for report in reports},
     )
-    next_steps("sparkbundle up")
+    only = f" --name {names[0]}" if len(names) == 1 and names[0] != DEFAULT_NAME else ""
+    next_steps(f"sparkbundle up{only}")
 
 
 def _describe(report: StopReport) -> str:
