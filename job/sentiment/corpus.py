@@ -136,10 +136,11 @@ def open_corpus(path: Path | str, *, verify: bool = False) -> Corpus:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
+        source, out = (path.name, "CORPUS") if path.is_file() else ("SOURCE", path.name)
         raise InvalidInputError(
             "is no corpus: it has no manifest.json",
             where=str(path),
-            todo=f"make one: sentiment ingest SOURCE {path.name}",
+            todo=f"make one: sentiment ingest {source} {out}",
         ) from error
     except (OSError, ValueError) as error:
         raise InvalidInputError(
@@ -147,6 +148,12 @@ def open_corpus(path: Path | str, *, verify: bool = False) -> Corpus:
         ) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
+        if not str(found).startswith("sentiment-corpus-"):
+            raise InvalidInputError(
+                "is no corpus's manifest",
+                where=str(path / MANIFEST),
+                todo="name a folder that sentiment ingest made",
+            )
         raise InvalidInputError(
             f"is of format {found!r}, this version reads {FORMAT!r}",
             where=str(path / MANIFEST),

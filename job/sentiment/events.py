@@ -45,8 +45,10 @@ class EventLog:
             listener(line)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; one without an event is not left."""
         self._file.close()
+        if self.path.is_file() and self.path.stat().st_size == 0:
+            self.path.unlink()
 
 
 @contextmanager

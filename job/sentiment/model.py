@@ -99,7 +99,7 @@ def read_model_files(path: Path) -> dict[str, bytes]:
     Raises:
         InvalidInputError: a file is missing or cannot be read.
     """
-    if not path.is_dir():
+    if not any((path / name).exists() for name in (DESCRIPTION, WEIGHTS, WORDS)):
         raise InvalidInputError(
             "is not a model directory" if path.exists() else "there is no model here",
             where=str(path),

@@ -66,6 +66,12 @@ def assign(corpus: Corpus, *, workers: int, validation: float) -> Assignment:
     position = table["position"].to_numpy()
     label = table["label"].fill_null(LEFT_OUT).to_numpy()
     row = table["row"].to_numpy()
+    if not (label >= 0).any():
+        raise InvalidInputError(
+            "its reviews have no labels: there is nothing to learn from",
+            where=str(corpus.path),
+            todo="ingest labelled reviews (--label-column NAME); to score only: sentiment score",
+        )
     held = np.zeros(len(position), dtype=bool)
     for value in (0, 1):
         mine = np.flatnonzero(label == value)

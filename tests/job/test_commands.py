@@ -29,6 +29,7 @@ def test_a_wrong_option_is_a_usage_error(sentiment: Sentiment):
     sentiment("train", "--no-such", code=2)
     sentiment("score", "--model", "m", code=2)
     sentiment("score", "--model", "m", "--text", "x", "source", code=2)
+    sentiment("score", "--model", "m", "-", "out.csv", code=2)
     assert "best" in message(
         sentiment, "train", "c", "m", "--vectors", "t", "--recipe", "bst", code=2
     )
@@ -77,6 +78,16 @@ def test_too_few_reviews_for_the_workers_are_refused_with_the_numbers(
     shown = message(sentiment, *words, code=3)
     assert "of label 0" in shown
     assert "700" in shown
+
+
+def test_reviews_without_labels_are_for_scoring(sentiment: Sentiment, table: Path, tmp_path: Path):
+    (tmp_path / "plain.txt").write_text("good film\nbad film\nno film\n")
+    there = ("--master", "local[1]")
+    done = sentiment("ingest", tmp_path / "plain.txt", tmp_path / "plain", *there)
+    assert "next: sentiment score --model MODEL" in done.stderr
+    words = ("train", tmp_path / "plain", tmp_path / "m", "--vectors", table, *there)
+    assert "its reviews have no labels" in message(sentiment, *words, code=3)
+    assert not (tmp_path / "m.events.jsonl").exists()
 
 
 def test_a_file_is_no_corpus(sentiment: Sentiment, reviews: Path, table: Path):

@@ -74,6 +74,13 @@ def test_what_is_no_corpus(tmp_path):
     assert not is_corpus(tmp_path)
     with pytest.raises(InvalidInputError, match="is no corpus"):
         open_corpus(tmp_path)
+    (tmp_path / "reviews.csv").write_text("text\n")
+    with pytest.raises(InvalidInputError) as error:
+        open_corpus(tmp_path / "reviews.csv")
+    assert error.value.todo == "make one: sentiment ingest reviews.csv CORPUS"
+    (tmp_path / MANIFEST).write_text('{"format": 1}')
+    with pytest.raises(InvalidInputError, match="is no corpus's manifest"):
+        open_corpus(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "sentiment-corpus-9"}'])

@@ -14,6 +14,12 @@ def test_events_are_readable_while_the_run_goes_on(tmp_path):
     assert heard == read_events(log.path)
 
 
+def test_a_run_without_an_event_leaves_no_file(tmp_path):
+    with event_log(tmp_path / "events.jsonl"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_line_that_is_being_written_is_left_out(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text('{"event": "round"}\n{"event": "ro')

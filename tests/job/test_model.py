@@ -101,6 +101,8 @@ def test_a_place_without_a_model_is_said(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InvalidInputError, match="not a model directory"):
         load_model(tmp_path / "file")
+    with pytest.raises(InvalidInputError, match="not a model directory"):
+        load_model(tmp_path)
 
 
 def test_a_loaded_model_scores_as_the_saved_one(saved):

@@ -56,6 +56,8 @@ def score(
     if texts:
         return _print_scores(model, list(texts), as_json=as_json)
     if source == "-":
+        if out is not None:
+            raise click.UsageError("- is scored to standard output: leave OUT out")
         return _print_scores(model, _standard_input(), as_json=as_json)
     if source is None or out is None:
         raise click.UsageError("give --text, or - for standard input, or SOURCE and OUT")
