@@ -85,6 +85,11 @@ class Corpus:
         counts = self.manifest["splits"].get(split, {}).get("labels", {})
         return {0: counts.get("0", 0), 1: counts.get("1", 0)}
 
+    @property
+    def labelled(self) -> bool:
+        """Whether any row has a label."""
+        return any(sum(self.labels(split).values()) for split in self.splits)
+
     def read(
         self, split: str, *, columns: Sequence[str] | None = None, batch_rows: int = 1024
     ) -> Iterator[pa.RecordBatch]:

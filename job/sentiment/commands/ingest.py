@@ -100,8 +100,7 @@ def ingest(
         result_json({"corpus": str(out), **{k: manifest[k] for k in _REPORTED}})
     else:
         result_table(f"corpus {out}", _rows(dict(manifest)))
-    labels = [split["labels"] for split in manifest["splits"].values()]
-    if not any(split.get("0", 0) + split.get("1", 0) for split in labels):
+    if not corpus.labelled:
         return next_step(f"sentiment score --model MODEL {out} scores.csv")
     return next_step(
         f"sentiment vectors train {out} table, then sentiment train {out} model --vectors table"

@@ -110,8 +110,7 @@ def _corpus(spec: str, path: Path, options: SourceOptions) -> Source:
                 path=str(file.path), name=name, kind="parquet", size=size, first_row=0, split=split
             )
             looked = look_at_parquet(whole, replace(options, stars_of=10))
-            labelled = sum(n for split in corpus.splits for n in corpus.labels(split).values())
-            parts += [_without_label(part) if not labelled else part for part in looked]
+            parts += [part if corpus.labelled else _without_label(part) for part in looked]
     return _source(spec, path, "corpus", parts, options, [])
 
 
