@@ -1,6 +1,6 @@
-"""Write the lock files: every package of job, deploy and tests with its hashes.
+"""Write the lock files: every package of job, deploy, the builder and tests with its hashes.
 
-Run by `make lock`. One resolution serves all three: each later file is
+Run by `make lock`. One resolution serves all of them: each later file is
 constrained by the ones before, so that they can be installed together.
 
 torch comes in two builds of one version: the registry's, which needs the CUDA
@@ -25,6 +25,12 @@ def requirements_of(project: Path) -> list[str]:
     """The dependencies that a pyproject.toml declares."""
     declared: list[str] = tomllib.loads(project.read_text())["project"]["dependencies"]
     return declared
+
+
+def listed(path: Path) -> list[str]:
+    """The requirements of a file, without its comments."""
+    lines = path.read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def compile_lock(requirements: list[str], *, constraints: list[Path]) -> str:
@@ -67,13 +73,13 @@ def main() -> None:
     deploy_lock.write_text(
         compile_lock(requirements_of(ROOT / "deploy/pyproject.toml"), constraints=[job_lock])
     )
-    tests = [
-        line
-        for line in (ROOT / "tests/requirements.in").read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
+    # What builds and installs the wheels for hosts; the tests use the same.
+    builder_lock = ROOT / "deploy/requirements-builder.lock"
+    builder = listed(ROOT / "deploy/requirements-builder.in")
+    builder_lock.write_text(compile_lock(builder, constraints=[job_lock, deploy_lock]))
+    tests = listed(ROOT / "tests/requirements.in")
     (ROOT / "tests/requirements.lock").write_text(
-        compile_lock(tests, constraints=[job_lock, deploy_lock])
+        compile_lock(tests, constraints=[job_lock, deploy_lock, builder_lock])
     )
 
 

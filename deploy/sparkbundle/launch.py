@@ -23,6 +23,7 @@ from sparkbundle.runtime import Spark
 from sparkbundle.spark_settings import (
     ClusterSettings,
     Secrets,
+    WorkerSize,
     client_settings,
     master_settings,
     render_properties,
@@ -86,9 +87,7 @@ def write_settings(launcher: Launcher) -> None:
         host=ports.HOST,
         master_port=record.master_port,
         driver_host=ports.HOST,
-        workers=record.workers,
-        cores=record.cores,
-        memory_mib=record.memory_mib,
+        workers=(WorkerSize(cores=record.cores, memory_mib=record.memory_mib),) * record.workers,
         recovery_directory=str(launcher.place.recovery),
         python=sys.executable,
         secrets=launcher.secrets,

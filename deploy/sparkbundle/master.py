@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -12,19 +13,21 @@ from typing import Any
 import jwt
 
 _TOKEN_SECONDS = 60
+_WORKER_ID = re.compile(r"(?P<name>.+?)-\d{14}-.*")
 # Loopback is not reached through the proxy that the environment may name.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker as the master sees it; memory in MiB."""
+    """A worker as the master sees it; memory in MiB, the addresses of its GPUs."""
 
     name: str
     state: str
     cores: int
     memory_mib: int
     web: str
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,13 @@ def parse_state(value: Mapping[str, Any]) -> MasterState:
 
 def _worker(value: Mapping[str, Any]) -> Worker:
     # "worker-2-20250131120000-127.0.0.1-41231": see spark.worker.idPattern.
-    name = "-".join(value["id"].split("-")[:2])
+    named = _WORKER_ID.fullmatch(value["id"])
+    gpus = value.get("resources", {}).get("gpu", {}).get("addresses", [])
     return Worker(
-        name=name,
+        name=named["name"] if named else value["id"],
         state=value["state"],
         cores=value["cores"],
         memory_mib=value["memory"],
         web=value["webuiaddress"],
+        gpus=tuple(gpus),
     )

@@ -26,7 +26,9 @@ from sparkbundle.errors import PreflightError
 PROJECT_FILE = "sparkbundle.toml"
 ENVIRONMENT_PREFIX = "SPARKBUNDLE"
 # Read from the environment without being the option of a command.
-OTHER_VARIABLES = frozenset({"SPARKBUNDLE_STATE", "SPARKBUNDLE_CLUSTER", "SPARKBUNDLE_MASTER"})
+OTHER_VARIABLES = frozenset(
+    {"SPARKBUNDLE_STATE", "SPARKBUNDLE_CLUSTER", "SPARKBUNDLE_MASTER", "SPARKBUNDLE_INVENTORY"}
+)
 
 
 @dataclass(frozen=True)

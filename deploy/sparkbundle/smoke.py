@@ -52,7 +52,7 @@ class SmokeJob:
         with log.open("wb") as output:
             log.chmod(0o600)
             self._process = subprocess.Popen(
-                [sys.executable, "-P", _SCRIPT, str(tasks), place.work, self._result],
+                [sys.executable, "-P", _SCRIPT, str(tasks), self._result],
                 env={**environment, "PYSPARK_SUBMIT_ARGS": shlex.join(arguments)},
                 cwd=place.directory,
                 stdin=subprocess.PIPE,

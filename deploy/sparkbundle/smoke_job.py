@@ -1,16 +1,18 @@
-"""The driver of the smoke job, a process of its own: python -P smoke_job.py TASKS WORK RESULT.
+"""The driver of the smoke job, a process of its own: python -P smoke_job.py TASKS RESULT.
 
 It starts its JVM at once, so that this costs no time later, and waits for a
 line on stdin before it asks the cluster for anything. Then a barrier stage with
 as many tasks as the cluster has cores runs on all of them at the same time.
-Each task tells the worker that it ran on (the directory below WORK that its
-executor works in) and the sum of the squares of its numbers. RESULT gets
-{"workers": {name: tasks}, "total": …, "expected": …} as JSON.
+Each task tells the worker that it ran on (executors have its name in their
+environment, from their worker) and the sum of the squares of its numbers. RESULT gets
+{"workers": {name: tasks}, "total": …, "expected": …} as JSON. Is it "-", the job does
+not wait, and prints.
 
 It imports nothing of sparkbundle: what its tasks need travels with them.
 """
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,12 +24,11 @@ from pyspark.java_gateway import launch_gateway
 NUMBERS = 100_000
 
 
-def run(context: SparkContext, *, tasks: int, work: str) -> dict[str, object]:
+def run(context: SparkContext, *, tasks: int) -> dict[str, object]:
     """Run the stage and gather what its tasks say."""
 
     def one_task(numbers: Iterable[int]) -> Iterator[tuple[str, int]]:
-        worker = Path.cwd().relative_to(work).parts[0]
-        yield worker, sum(number * number for number in numbers)
+        yield os.environ["SPARKBUNDLE_ROLE"], sum(number * number for number in numbers)
 
     answers = context.parallelize(range(NUMBERS), tasks).barrier().mapPartitions(one_task).collect()
     last = NUMBERS - 1
@@ -40,16 +41,19 @@ def run(context: SparkContext, *, tasks: int, work: str) -> dict[str, object]:
 
 def main() -> None:
     """Wait for the word, run the stage, write the result."""
-    tasks, work, result = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    tasks, result = int(sys.argv[1]), sys.argv[2]
     gateway = launch_gateway()  # type: ignore[no-untyped-call]
-    if not sys.stdin.readline():
+    if result != "-" and not sys.stdin.readline():
         return  # whoever started this process is gone
     context = SparkContext(conf=SparkConf().setAppName("sparkbundle-smoke"), gateway=gateway)
     try:
-        answer = run(context, tasks=tasks, work=work)
+        answer = run(context, tasks=tasks)
     finally:
         context.stop()
-    result.write_text(json.dumps(answer), encoding="utf-8")
+    if result == "-":
+        print(json.dumps(answer))
+    else:
+        Path(result).write_text(json.dumps(answer), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 _UI_FILTER = "org.apache.spark.ui.JWSFilter"
 _SECRET_BYTES = 32
+HISTORY_PORT = 18080
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,32 @@ class Secrets:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerSize:
+    """What a worker offers: cores, and the Java memory of the executor that fills it."""
+
+    cores: int
+    memory_mib: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
     """What the Spark settings of a cluster depend on.
 
     `host` is the master's address, `driver_host` the one at which executors
-    reach the driver, `cores` and `memory_mib` are those of one worker (and of
-    the one executor that fills it), `python` is the interpreter of the executors.
+    reach the driver, `python` the interpreter of the executors, `events` the directory
+    of the applications' event logs (None: none are written), `driver_ui` whether a driver
+    shows its web page (it needs SPARK_LOCAL_IP, see `client_settings`).
     """
 
     host: str
     master_port: int
     driver_host: str
-    workers: int
-    cores: int
-    memory_mib: int
+    workers: tuple[WorkerSize, ...]
     recovery_directory: str
     python: str
     secrets: Secrets
+    events: str | None = None
+    driver_ui: bool = False
 
     @property
     def master_url(self) -> str:
@@ -72,7 +82,9 @@ def master_settings(cluster: ClusterSettings) -> dict[str, str]:
         "spark.deploy.recoveryTimeout": "10",
         # An application that does not say how much it wants gets one worker's worth,
         # not the whole cluster.
-        "spark.deploy.defaultCores": str(cluster.cores),
+        "spark.deploy.defaultCores": str(max(worker.cores for worker in cluster.workers)),
+        # No page of the master takes workers out of it.
+        "spark.master.ui.decommission.allow.mode": "DENY",
     }
 
 
@@ -86,6 +98,20 @@ def worker_settings(cluster: ClusterSettings, *, worker: str) -> dict[str, str]:
         "spark.worker.cleanup.enabled": "true",
         "spark.worker.cleanup.interval": "1800",
         "spark.worker.cleanup.appDataTtl": str(7 * 24 * 3600),
+        # SIGPWR drains a worker: it takes no new tasks and hands its blocks on.
+        "spark.decommission.enabled": "true",
+    }
+
+
+def history_settings(cluster: ClusterSettings) -> dict[str, str]:
+    """The settings of the history server, which shows applications after their end."""
+    return {
+        **_security(cluster.secrets),
+        **_daemon(),
+        "spark.history.fs.logDirectory": f"file://{cluster.events}",
+        "spark.history.ui.port": str(HISTORY_PORT),
+        "spark.history.fs.cleaner.enabled": "true",
+        "spark.history.fs.cleaner.maxAge": "30d",
     }
 
 
@@ -97,18 +123,35 @@ def client_settings(cluster: ClusterSettings) -> dict[str, str]:
         "spark.driver.host": cluster.driver_host,
         "spark.driver.bindAddress": cluster.driver_host,
         # A driver's web server listens on every interface unless SPARK_LOCAL_IP says
-        # otherwise, which no setting can: it stays off until somebody asks for it.
-        "spark.ui.enabled": "false",
-        "spark.ui.port": "0",
+        # otherwise, which no setting can: it stays off where drivers may lack that.
+        **({} if cluster.driver_ui else {"spark.ui.enabled": "false", "spark.ui.port": "0"}),
+        **_event_log(cluster.events),
         "spark.ui.showConsoleProgress": "false",
         "spark.pyspark.python": cluster.python,
-        "spark.cores.max": str(cluster.workers * cluster.cores),
-        "spark.executor.cores": str(cluster.cores),
-        "spark.executor.memory": f"{cluster.memory_mib}m",
+        **_executors(cluster.workers),
         # Work begins when all workers are in, not when the first one is: shards are
         # then spread evenly. It counts against spark.cores.max.
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
     }
+
+
+def _event_log(events: str | None) -> dict[str, str]:
+    if events is None:
+        return {}
+    return {"spark.eventLog.enabled": "true", "spark.eventLog.dir": f"file://{events}"}
+
+
+def _executors(workers: tuple[WorkerSize, ...]) -> dict[str, str]:
+    """Executors that use every core of every worker."""
+    settings = {
+        "spark.cores.max": str(sum(worker.cores for worker in workers)),
+        # A worker with less memory than an executor asks for would never be used.
+        "spark.executor.memory": f"{min(worker.memory_mib for worker in workers)}m",
+    }
+    if len({worker.cores for worker in workers}) == 1:
+        settings["spark.executor.cores"] = str(workers[0].cores)
+    # Uneven workers: without the setting an executor takes all the cores of its worker.
+    return settings
 
 
 def render_properties(settings: Mapping[str, str]) -> str:

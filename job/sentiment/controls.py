@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sentiment.corpus import Corpus
+from sentiment.sending import split_rows
 
 FEATURES = 1 << 18
 # Of 1e-3, 1e-4, 3e-5 and 1e-5 the best on the 4,980 held-out reviews of the README: a control
@@ -32,8 +33,7 @@ def controls(spark: SparkSession, corpus: Corpus) -> list[Control]:
 
 
 def _labelled(spark: SparkSession, corpus: Corpus, split: str) -> DataFrame:
-    paths = [str(part.path) for part in corpus.part_files(split)]
-    rows = spark.read.parquet(*paths).where("label is not null")
+    rows = split_rows(spark, corpus, split, ("text", "label")).where("label is not null")
     return rows.select("text", F.col("label").cast("double").alias("label"))
 
 

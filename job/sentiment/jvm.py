@@ -7,6 +7,7 @@ missing, Java loads the classes as ever. `python -m sentiment.jvm` makes it.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Final
 
 ARCHIVE: Final = Path(sys.prefix) / "share" / "sentiment" / f"spark-{version('pyspark')}.jsa"
+DEFAULT_OPTIONS: Final = "spark.driver.defaultJavaOptions"
+"""The setting to give them in: unlike --driver-java-options it leaves the user's in force."""
 # In one process of minutes the optimising compiler costs more than it gains.
 _SHORT_LIVED: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _SECONDS: Final = 180
@@ -32,13 +35,18 @@ spark.stop()
 """
 
 
-def options(*, local: bool) -> tuple[str, ...]:
+def options(*, local: bool, settings: str = "") -> tuple[str, ...]:
     """Java's options for a driver; `local`: it runs the tasks too, and not for long.
 
     The short-lived options do not go with a cluster: without its optimising compiler
-    Java 17 encrypts five times slower.
+    Java 17 encrypts five times slower. `settings` is the text of the driver's properties
+    file. Who sets DEFAULT_OPTIONS there gets none of these, which only save time; who
+    chooses a garbage collector gets no second one, with which Java would not start.
     """
-    return (*(_SHORT_LIVED if local else ()), *_archive_options())
+    if re.search(rf"^\s*{re.escape(DEFAULT_OPTIONS)}\b", settings, re.MULTILINE):
+        return ()
+    short_lived = local and not re.search(r"\+Use\w+GC\b", settings)
+    return (*(_SHORT_LIVED if short_lived else ()), *_archive_options())
 
 
 def _archive_options() -> tuple[str, ...]:

@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,20 +13,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from py4j.java_gateway import JavaGateway
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
+from pyspark.find_spark_home import _find_spark_home
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from sentiment import jvm
 from sentiment.errors import FAILED, INVALID_INPUT, UNREACHABLE, SentimentError
+from sentiment.watch import Patience, Watch, answers
 
 MASTER_VARIABLE = "SPARKBUNDLE_MASTER"
 CLUSTER_VARIABLE = "SPARKBUNDLE_CLUSTER"
-_PROBE_SECONDS = 3.0
 # A SentimentError raised in a task, as it stands in the traceback that Spark hands on.
 _TASK_ERROR = re.compile(
     r"sentiment\.errors\.(?P<kind>\w+): (?P<what>[^\n]*)(?:\n  do:  (?P<todo>[^\n]*))?"
@@ -39,7 +39,8 @@ class Place:
     """A place where Spark jobs run.
 
     `properties` is the file with all that a driver needs to reach the cluster,
-    its secret included; None where Spark's defaults do.
+    its secret included; None where Spark's defaults do, those of spark-defaults.conf
+    in $SPARK_CONF_DIR included.
     """
 
     master: str
@@ -66,7 +67,7 @@ def find_place(master: str | None = None) -> Place:
         SentimentError: the cluster that was named does not answer.
     """
     named = master or os.environ.get(MASTER_VARIABLE) or os.environ.get(CLUSTER_VARIABLE)
-    if named and named.startswith("local"):
+    if named and _is_local(named):
         return Place(master=named, label=f"this process ({named})")
     if named and "://" in named:
         return _embedded_at(named) or _answering(Place(master=named, label=named))
@@ -76,9 +77,14 @@ def find_place(master: str | None = None) -> Place:
         default = _embedded("default")
     except SentimentError:
         default = None
-    if default is not None and _answers(default.master):
+    if default is not None and answers(default.master):
         return default
-    return Place(master="local[*]", label="this process (local[*]; no cluster is up)")
+    return this_process("no cluster is up")
+
+
+def this_process(why: str) -> Place:
+    """Every core of this machine, in this process."""
+    return Place(master="local[*]", label=f"this process (local[*]; {why})")
 
 
 def _embedded(name: str) -> Place:
@@ -111,19 +117,8 @@ def _embedded_at(master: str) -> Place | None:
     return None
 
 
-def _answers(master: str) -> bool:
-    address = urlsplit(master)
-    try:
-        with socket.create_connection(
-            (address.hostname or "", address.port or 7077), timeout=_PROBE_SECONDS
-        ):
-            return True
-    except (OSError, ValueError):
-        return False
-
-
 def _answering(place: Place) -> Place:
-    if place.master.startswith("spark://") and not _answers(place.master):
+    if place.master.startswith("spark://") and not answers(place.master):
         raise SentimentError(
             "the master does not answer",
             where=place.label,
@@ -134,49 +129,68 @@ def _answering(place: Place) -> Place:
 
 
 @contextmanager
-def spark_session(place: Place, *, name: str) -> Iterator[SparkSession]:
+def spark_session(
+    place: Place, *, name: str, patience: Patience | None = None
+) -> Iterator[SparkSession]:
     """A Spark session at `place`, stopped when the block ends.
 
     The JVM's own messages go to a log file, not to the terminal; when the
     session cannot be had, the error names that file and shows its last lines.
+    A watch says what the application waits for; `patience` is for how long.
 
     Raises:
-        SentimentError: Spark does not start, or the cluster takes no application.
+        SentimentError: Spark does not start, the cluster takes no application, a job fails,
+            or the cluster goes away and does not come back.
     """
     logging.getLogger().addFilter(_is_news)
     warnings.filterwarnings("ignore", message="Unable to cleanly shutdown Spark JVM")
-    log_directory = state_directory() / "logs"
-    log_directory.mkdir(parents=True, exist_ok=True)
-    _forget_old_logs(log_directory)
-    handle, log_name = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=log_directory)
-    with os.fdopen(handle, "wb") as log, _submit_arguments(place):
-        try:
-            gateway = launch_gateway(  # type: ignore[no-untyped-call]
-                popen_kwargs={"stdout": subprocess.DEVNULL, "stderr": log}
-            )
-            context = SparkContext(conf=_configuration(place, name=name), gateway=gateway)
-            context.pythonExec = _worker_python(context)
-        except Exception as error:
-            tail = "\n".join(Path(log_name).read_text(errors="replace").splitlines()[-15:])
-            raise SentimentError(
-                f"Spark did not start: {_first_line(error)}\n{tail}",
-                where=place.label,
-                todo=f"read {log_name}; look at the cluster: sparkbundle status",
-                code=UNREACHABLE,
-            ) from error
+    log_name = _new_log(name)
+    watch = Watch(place.master, patience or Patience())
+    try:
+        context = _started(place, name, log_name, watch)
+    except Exception as error:
+        watch.end()
+        tail = "\n".join(Path(log_name).read_text(errors="replace").splitlines()[-15:])
+        raise SentimentError(
+            f"Spark did not start: {_first_line(error)}\n{tail}",
+            where=place.label,
+            todo=f"read {log_name}; look at the cluster: sparkbundle status",
+            code=UNREACHABLE,
+        ) from error
     try:
         yield SparkSession(context)
     except (PySparkException, Py4JError) as error:
         # Said while the JVM still lives: the message is there.
-        raise _explained(error, log_name) from error
+        raise _explained(error, log_name, place, watch.gone) from error
     finally:
-        context.stop()
-        gateway.shutdown()
-        if gateway.proc.stdin is not None:
-            gateway.proc.stdin.close()
-        gateway.proc.wait(timeout=60)
-        SparkContext._gateway = None
-        SparkContext._jvm = None
+        watch.end()
+        _stop(context)
+
+
+def _started(place: Place, name: str, log_name: str, watch: Watch) -> SparkContext:
+    """A JVM, whose messages go to the log, and in it a Spark that is watched."""
+    with open(log_name, "wb") as log, _submit_arguments(place):  # noqa: PTH123
+        gateway = launch_gateway(  # type: ignore[no-untyped-call]
+            popen_kwargs={"stdout": subprocess.DEVNULL, "stderr": log}
+        )
+    conf = _configuration(place, name, gateway)
+    watch.start(gateway.jvm, conf)
+    context = SparkContext(conf=conf, gateway=gateway)
+    context.pythonExec = _worker_python(context)
+    watch.context = context
+    return context
+
+
+def _stop(context: SparkContext) -> None:
+    gateway = context._gateway
+    assert gateway is not None
+    context.stop()
+    gateway.shutdown()
+    if gateway.proc.stdin is not None:
+        gateway.proc.stdin.close()
+    gateway.proc.wait(timeout=60)
+    SparkContext._gateway = None
+    SparkContext._jvm = None
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -190,8 +204,15 @@ def _worker_python(context: SparkContext) -> str:
     return named or context.getConf().get("spark.pyspark.python", sys.executable) or sys.executable
 
 
-def _explained(error: Exception, log_name: str) -> SentimentError:
+def _explained(error: Exception, log_name: str, place: Place, gone: str | None) -> SentimentError:
     """What a task said, where it said it for users; else Spark's first line and the log."""
+    if gone:
+        return SentimentError(
+            f"the cluster went away: {gone}",
+            where=place.label,
+            todo="look at it: sparkbundle status; when it is up, run the command again",
+            code=UNREACHABLE,
+        )
     text = str(error)
     if match := _TASK_ERROR.search(text):
         code = INVALID_INPUT if match["kind"] == "InvalidInputError" else FAILED
@@ -201,15 +222,17 @@ def _explained(error: Exception, log_name: str) -> SentimentError:
     )
 
 
-def _configuration(place: Place, *, name: str) -> SparkConf:
-    conf = SparkConf().setAppName(name)
+def _configuration(place: Place, name: str, gateway: JavaGateway) -> SparkConf:
+    """The settings of the properties file, which come first, and those of the job."""
+    conf = SparkConf(_jvm=gateway.jvm).setAppName(name)
     if place.properties is None:
         conf.setMaster(place.master)
-        if place.master.startswith("local"):
+        if _is_local(place.master):
             conf.set("spark.ui.enabled", "false")
             conf.set("spark.driver.bindAddress", "127.0.0.1")
             conf.set("spark.driver.host", "127.0.0.1")
-    conf.setIfMissing("spark.ui.showConsoleProgress", "false")
+    # Spark takes this for a shell at a terminal; but its messages go to a log.
+    conf.set("spark.ui.showConsoleProgress", "false")
     # A task computes for seconds on some megabytes: fetching them costs less than an idle worker.
     conf.setIfMissing("spark.locality.wait", "0s")
     # A training step takes and frees megabytes: in large pages that costs 7 % less time.
@@ -222,8 +245,10 @@ def _configuration(place: Place, *, name: str) -> SparkConf:
 def _submit_arguments(place: Place) -> Iterator[None]:
     """Give the properties by file: on a command line everybody could read the secret."""
     arguments = "pyspark-shell"
-    if java := jvm.options(local=place.master.startswith("local")):
-        arguments = f"--driver-java-options {shlex.quote(shlex.join(java))} {arguments}"
+    if java := jvm.options(local=_is_local(place.master), settings=_settings_text(place)):
+        # Spark puts them before the user's own, spark.driver.extraJavaOptions.
+        option = shlex.quote(f"{jvm.DEFAULT_OPTIONS}={shlex.join(java)}")
+        arguments = f"--conf {option} {arguments}"
     if place.properties is not None:
         arguments = f"--properties-file {shlex.quote(str(place.properties))} {arguments}"
     before = os.environ.get("PYSPARK_SUBMIT_ARGS")
@@ -237,16 +262,37 @@ def _submit_arguments(place: Place) -> Iterator[None]:
             os.environ["PYSPARK_SUBMIT_ARGS"] = before
 
 
+def _settings_text(place: Place) -> str:
+    """The properties file that Spark will read."""
+    directory = os.environ.get("SPARK_CONF_DIR") or Path(_find_spark_home()) / "conf"
+    try:
+        return (place.properties or Path(directory) / "spark-defaults.conf").read_text()
+    except OSError:
+        return ""
+
+
 def cores(spark: SparkSession) -> int:
     """How many tasks the application runs at a time; Spark itself says at least two."""
     allowed = spark.conf.get("spark.cores.max", None)
-    return int(allowed) if allowed else spark.sparkContext.defaultParallelism
+    if allowed and not _is_local(str(spark.sparkContext.master)):
+        return int(allowed)
+    return spark.sparkContext.defaultParallelism
 
 
-def _forget_old_logs(directory: Path, *, keep: int = 20) -> None:
+def _is_local(master: str) -> bool:
+    return master.startswith("local")
+
+
+def _new_log(name: str, *, keep: int = 20) -> str:
+    """An empty log file of a session's own; of the others the latest are kept."""
+    directory = state_directory() / "logs"
+    directory.mkdir(parents=True, exist_ok=True)
     logs = sorted(directory.glob("*.log"), key=lambda path: path.stat().st_mtime)
     for log in logs[:-keep]:
         log.unlink(missing_ok=True)
+    handle, log_name = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=directory)
+    os.close(handle)
+    return log_name
 
 
 def _first_line(error: BaseException) -> str:

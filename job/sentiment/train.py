@@ -18,6 +18,7 @@ from sentiment.loop import Measured
 from sentiment.model import check_target, save_model
 from sentiment.recipes import Recipe, TextConfig, with_changes
 from sentiment.rounds import Job, Round, trained_network
+from sentiment.sending import split_rows
 from sentiment.shards import Assignment, assign, count_words, encode
 from sentiment.vectors import WordTable
 from sentiment.vocabulary import Vocabulary
@@ -67,7 +68,7 @@ def train(
     check_target(target, replace=replace)
     started = time.perf_counter()
     assignment = assign(corpus, workers=workers, validation=recipe.train.validation)
-    reviews = spark.read.parquet(*[str(part.path) for part in corpus.part_files("train")])
+    reviews = split_rows(spark, corpus, "train", ("position", "text", "label"))
     counted = count_words(spark, reviews, assignment, recipe.text)
     vocabulary, vectors = first_vectors(counted, table, text=recipe.text, seed=recipe.train.seed)
     shards = encode(

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from sentiment.errors import SentimentError
 from sentiment.files import sha256_of
+from sentiment.folders import SHARE_A_FOLDER
 
 _LEVEL = 3
 
@@ -60,7 +61,7 @@ def _cannot_write(target: Path, error: OSError) -> SentimentError:
         return SentimentError(
             f"host {host} does not see this folder",
             where=str(target.parent),
-            todo="write to a folder that every worker sees under the same path",
+            todo=SHARE_A_FOLDER,
         )
     return SentimentError(
         f"host {host} cannot write it: {os.strerror(error.errno) if error.errno else error}",
@@ -81,7 +82,7 @@ def check_written(root: Path, files: Iterable[WrittenFile]) -> None:
             raise SentimentError(
                 f"host {file.host} wrote it, host {socket.gethostname()} does not see it",
                 where=str(path),
-                todo="write to a folder that every worker sees under the same path",
+                todo=SHARE_A_FOLDER,
             )
 
 

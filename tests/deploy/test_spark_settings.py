@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sparkbundle.spark_settings import (
     ClusterSettings,
     Secrets,
+    WorkerSize,
     client_settings,
     master_settings,
     new_secrets,
@@ -17,14 +18,14 @@ from sparkbundle.spark_settings import (
 )
 
 
-def settings(secrets: Secrets | None = None) -> ClusterSettings:
+def settings(
+    secrets: Secrets | None = None, workers: tuple[WorkerSize, ...] = ()
+) -> ClusterSettings:
     return ClusterSettings(
         host="10.0.0.5",
         master_port=7077,
         driver_host="10.0.0.9",
-        workers=3,
-        cores=4,
-        memory_mib=2048,
+        workers=workers or (WorkerSize(cores=4, memory_mib=2048),) * 3,
         recovery_directory="/var/lib/recovery",
         python="/opt/python",
         secrets=secrets or new_secrets(),
@@ -71,6 +72,16 @@ def test_an_application_fits_one_executor_on_each_worker():
     assert client["spark.cores.max"] == "12"
     assert client["spark.executor.memory"] == "2048m"
     assert client["spark.pyspark.python"] == "/opt/python"
+
+
+def test_uneven_workers_are_all_used_with_what_the_smallest_has():
+    """Spark gives an executor without spark.executor.cores all the cores of its worker."""
+    uneven = (WorkerSize(cores=2, memory_mib=4096), WorkerSize(cores=5, memory_mib=1024))
+    client = client_settings(settings(workers=uneven))
+    assert client["spark.cores.max"] == "7"
+    assert client["spark.executor.memory"] == "1024m"
+    assert "spark.executor.cores" not in client
+    assert master_settings(settings(workers=uneven))["spark.deploy.defaultCores"] == "5"
 
 
 def test_secrets_are_long_fresh_and_not_shown():

@@ -1,11 +1,17 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from sparkbundle.hosts import Hosts
+from sparkbundle.inventory import load
 from sparkbundle.machine import parse_size
+from sparkbundle.output import Steps
 from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.state import cluster_names
 
@@ -46,3 +52,37 @@ def name_option(help_text: str = "Name of the cluster; several live side by side
 json_option: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
 )
+
+inventory_option: Decorator = click.option(
+    "-i",
+    "--inventory",
+    type=click.Path(path_type=Path),
+    envvar="SPARKBUNDLE_INVENTORY",
+    help="Inventory of hosts.  [default: the cluster on this machine]",
+)
+
+
+def only_without_inventory(context: click.Context) -> None:
+    """Refuse options that are for the cluster on this machine only: they would have no effect.
+
+    Raises:
+        click.UsageError: one was given on the command line.
+    """
+    shared = {"inventory", "check", "thorough", "timeout", "as_json", "purge", "yes", "hosts"}
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in shared and given is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{parameter.opts[0]} is for the cluster on this machine; with -i INVENTORY "
+                "the inventory says it"
+            )
+
+
+@contextmanager
+def opened(path: Path, *, steps: Steps) -> Iterator[Hosts]:
+    """The hosts of an inventory, read in a step of its own, with connections on first use."""
+    with steps.step("read the inventory") as step:
+        inventory = load(path)
+        step.done(f"cluster {inventory.name!r}, {len(inventory.hosts)} hosts")
+    with Hosts(inventory) as hosts:
+        yield hosts

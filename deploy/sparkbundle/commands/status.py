@@ -1,28 +1,45 @@
 """`sparkbundle status`."""
 
+from pathlib import Path
+
 import click
 
-from sparkbundle import embedded
-from sparkbundle.commands.options import json_option, name_option
+from sparkbundle import embedded, host_status
+from sparkbundle.commands.options import (
+    inventory_option,
+    json_option,
+    name_option,
+    only_without_inventory,
+    opened,
+)
 from sparkbundle.embedded import ClusterStatus, DaemonStatus
 from sparkbundle.errors import FAILED
-from sparkbundle.output import next_steps, print_json, print_pairs
+from sparkbundle.host_status import HostsStatus, HostStatus
+from sparkbundle.output import Steps, next_steps, print_json, print_pairs, print_rows
 from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.state import cluster_names
 
 
 @click.command()
+@inventory_option
 @name_option()
 @json_option
 @click.pass_context
-def status(context: click.Context, *, name: str, as_json: bool) -> None:
+def status(context: click.Context, *, inventory: Path | None, name: str, as_json: bool) -> None:
     """Show a cluster's daemons and applications. Exit code 1 unless all are well.
+
+    With -i every host is asked by itself, and the master about all of them.
 
     \b
     Examples:
       sparkbundle status
       sparkbundle status --name lab --json
+      sparkbundle status -i hosts.yml
     """
+    if inventory is not None:
+        only_without_inventory(context)
+        _status_of_hosts(context, inventory, as_json=as_json)
+        return
     found = embedded.status(name)
     if as_json:
         print_json(found.as_json())
@@ -71,3 +88,40 @@ def _advise(found: ClusterStatus) -> None:
     if not found.up and others:
         lines.append(f"sparkbundle status --name {others[0]}    there is also: {', '.join(others)}")
     next_steps(*lines)
+
+
+def _status_of_hosts(context: click.Context, inventory: Path, *, as_json: bool) -> None:
+    steps = Steps(total=2)
+    with opened(inventory, steps=steps) as hosts, steps.step("ask the hosts"):
+        found = host_status.status(hosts)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        word = "well" if found.healthy else "NOT well"
+        click.echo(f"cluster {found.name!r} is {word}" if found.up else _not_up(found))
+        titles = ("HOST", "ADDRESS", "DAEMONS", "CORES", "MEMORY", "GPUS", "STATE")
+        print_rows(titles, [_row(host) for host in found.hosts])
+        for one in found.applications:
+            click.echo(f"{one.id}  {one.name}, {one.cores} cores, {one.user}")
+        if found.healthy:
+            next_steps(f"sparkbundle submit -i {inventory} sentiment --help")
+        else:
+            next_steps(f"sparkbundle up -i {inventory}    mends what can be mended")
+    if not found.healthy:
+        context.exit(FAILED)
+
+
+def _not_up(found: HostsStatus) -> str:
+    return f"cluster {found.name!r} is not up"
+
+
+def _row(host: HostStatus) -> tuple[object, ...]:
+    return (
+        host.name,
+        host.address or "-",
+        "+".join(host.daemons),
+        host.cores or "-",
+        f"{host.memory_mib}m" if host.memory_mib else "-",
+        ",".join(host.gpus) or "-",
+        "; ".join(host.faults) or "ALIVE",
+    )

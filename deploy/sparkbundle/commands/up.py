@@ -1,16 +1,31 @@
 """`sparkbundle up`."""
 
+from pathlib import Path
+
 import click
 
-from sparkbundle import embedded
-from sparkbundle.commands.options import Size, json_option, name_option
+from sparkbundle import embedded, remote
+from sparkbundle.commands.options import (
+    Size,
+    inventory_option,
+    json_option,
+    name_option,
+    only_without_inventory,
+    opened,
+)
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs
 from sparkbundle.plan import DEFAULT_NAME, ClusterOptions
+from sparkbundle.remote import Deployed, UpOptions
 
 _PORT = click.IntRange(1024, 65535)
 
 
 @click.command()
+@inventory_option
+@click.option("--check", is_flag=True, help="With -i: show what would change; change nothing.")
+@click.option(
+    "--thorough", is_flag=True, help="With -i: run every role, also where nothing has drifted."
+)
 @name_option()
 @click.option("--workers", type=click.IntRange(1, 64), show_default="2", help="Worker processes.")
 @click.option(
@@ -38,8 +53,13 @@ _PORT = click.IntRange(1024, 65535)
     help="Seconds to wait for the workers, and again for the smoke job.",
 )
 @json_option
+@click.pass_context
 def up(
+    context: click.Context,
     *,
+    inventory: Path | None,
+    check: bool,
+    thorough: bool,
     name: str,
     workers: int | None,
     cores_per_worker: int | None,
@@ -50,18 +70,26 @@ def up(
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Start a Spark cluster on this machine, and prove that it works.
+    """Bring up a Spark cluster and prove that it works: on hosts with -i, else on this machine.
 
-    One master and some worker processes, on the loopback address, as the calling
-    user, authenticated and encrypted. Returns when every worker has run a part of
-    a smoke job. Again on a running cluster: checks it, starts what has died.
+    On this machine: one master and some worker processes, on the loopback address, as
+    the calling user. On hosts: everything from Java to the firewall, over SSH. Both are
+    authenticated and encrypted, and ready only when every worker has run a part of
+    a smoke job. Again on a running cluster: checks it, mends what has changed or died.
 
     \b
     Examples:
       sparkbundle up
       sparkbundle up --workers 4 --cores-per-worker 1 --memory-per-worker 1g
-      sparkbundle up --name lab --json
+      sparkbundle up -i hosts.yml
+      sparkbundle up -i hosts.yml --check
     """
+    if inventory is not None:
+        only_without_inventory(context)
+        _up_on_hosts(inventory, UpOptions(check, thorough, timeout), as_json=as_json)
+        return
+    if check or thorough:
+        raise click.UsageError("--check and --thorough are for hosts: name them with -i INVENTORY")
     options = ClusterOptions(
         name=name,
         workers=workers,
@@ -87,3 +115,49 @@ def up(
     )
     named = "" if name == DEFAULT_NAME else f" --name {name}"
     next_steps(f"sparkbundle status{named}", f"sparkbundle down{named}")
+
+
+def _up_on_hosts(inventory: Path, options: UpOptions, *, as_json: bool) -> None:
+    steps = Steps(total=remote.up_steps(options))
+    with opened(inventory, steps=steps) as hosts:
+        result = remote.up(hosts, options, steps=steps)
+    show_deployed(result, inventory, as_json=as_json, check=options.check)
+
+
+def show_deployed(result: Deployed, inventory: Path, *, as_json: bool, check: bool = False) -> None:
+    """Show what a deploy came to, or with `check` what it would change."""
+    if as_json:
+        print_json(result.as_json())
+        return
+    if check:
+        for name, diffs in result.diffs.items():
+            for diff in diffs:
+                click.echo(f"# {name}\n{diff}")
+        print_pairs(
+            f"{result.count} changes would be made" if result.count else "nothing would change",
+            {name: ", ".join(tasks) for name, tasks in result.changed.items() if tasks},
+        )
+        next_steps(f"sparkbundle up -i {inventory}")
+        return
+    print_pairs(_title(result), _pairs(result))
+    next_steps(
+        f"sparkbundle submit -i {inventory} sentiment --help",
+        f"sparkbundle status -i {inventory}",
+        f"sparkbundle open -i {inventory} spark",
+    )
+
+
+def _title(result: Deployed) -> str:
+    cluster = result.plan.cluster["name"]
+    changed = f"changed={result.count}"
+    return f"cluster {cluster!r} is ready ({changed})"
+
+
+def _pairs(result: Deployed) -> dict[str, object]:
+    assert result.verdict is not None
+    return {
+        "master": result.plan.cluster["master"],
+        **result.verdict.workers,
+        "smoke job": result.verdict.note
+        or ", ".join(f"{name}: {count} tasks" for name, count in result.verdict.tasks.items()),
+    }

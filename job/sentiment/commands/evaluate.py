@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from sentiment.commands.reading import json_option, master_option, model_option, reading_options
+from sentiment.commands.reading import (
+    json_option,
+    master_option,
+    model_option,
+    reading_options,
+    say_place,
+)
 from sentiment.output import next_step, result_json, result_table, say
 from sentiment.sources import SourceOptions, find_source
 
@@ -45,7 +51,7 @@ def evaluate(
     files = read_model_files(Path(model))
     model_from_files(files, where=model)
     place = find_place(master)
-    say(f"running on {place.label}")
+    say_place(place, source.path)
     with spark_session(place, name="sentiment-evaluate") as spark:
         metrics = run(spark, source, model_files=files).metrics
     if as_json:

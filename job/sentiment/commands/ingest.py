@@ -79,9 +79,10 @@ def ingest(
     for note in found.notes:
         say(note)
     # Spark takes seconds to import: not before the source is known to be right.
+    from sentiment.folders import shared  # noqa: PLC0415
     from sentiment.ingest import IngestOptions, check_before  # noqa: PLC0415
     from sentiment.ingest import ingest as run  # noqa: PLC0415
-    from sentiment.session import find_place, spark_session  # noqa: PLC0415
+    from sentiment.session import find_place, spark_session, this_process  # noqa: PLC0415
     from sentiment.splits import SplitOptions  # noqa: PLC0415
 
     settings = IngestOptions(
@@ -92,6 +93,8 @@ def ingest(
     if how == "none" and split is None:
         say("no labels: all rows go to train, none is held out")
     place = find_place(master)
+    if not shared(place.master, found.path, out):
+        place = this_process(f"{place.label} does not share the folders of SOURCE and OUT")
     say(f"running on {place.label}")
     with spark_session(place, name="sentiment-ingest") as spark:
         corpus = run(spark, found, out, settings, step=_step, replace=force)

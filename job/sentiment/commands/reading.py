@@ -2,11 +2,16 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentiment.output import say
 from sentiment.sources.model import SourceOptions
+
+if TYPE_CHECKING:
+    from sentiment.session import Place
 
 Command = Callable[..., Any]
 
@@ -63,6 +68,14 @@ def reading_options(command: Command) -> Command:
     for option in reversed(_READING):
         with_reading = option(with_reading)
     return with_reading
+
+
+def say_place(place: "Place", path: Path | str) -> None:
+    """Say where the command runs, and if the rows at `path` are sent there."""
+    from sentiment.folders import shared  # noqa: PLC0415
+
+    sent = "" if shared(place.master, path) else "; it does not share this folder: rows are sent"
+    say(f"running on {place.label}{sent}")
 
 
 master_option = click.option(

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentiment.commands.reading import json_option, master_option, model_option, reading_options
+from sentiment.commands.reading import (
+    json_option,
+    master_option,
+    model_option,
+    reading_options,
+    say_place,
+)
 from sentiment.errors import INVALID_INPUT, PARTLY, USAGE, SentimentError
 from sentiment.output import next_step, result_json, result_table, say
 from sentiment.sources import SourceOptions, find_source
@@ -152,7 +158,7 @@ def _score_source(
     files = read_model_files(Path(model))
     loaded = model_from_files(files, where=model)
     place = find_place(master)
-    say(f"running on {place.label}")
+    say_place(place, source.path)
     with spark_session(place, name="sentiment-score") as spark:
         reviews = reviews_dataframe(spark, source)
         scored = score_reviews(spark, reviews, model_files=files, labelled=False)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
+from sentiment.commands.reading import say_place
 from sentiment.output import (
     TrainingProgress,
     next_step,
     result_json,
     result_table,
-    say,
 )
 from sentiment.recipes import RECIPES, with_changes
 
@@ -74,7 +74,7 @@ def train(
     check_target(model, replace=force)
     opened, table = open_corpus(corpus), open_table(vectors)
     place = find_place(master)
-    say(f"running on {place.label}")
+    say_place(place, opened.path)
     progress = TrainingProgress()
     path = events or model.with_name(f"{model.name}.events.jsonl")
     with (

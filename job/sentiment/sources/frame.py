@@ -9,6 +9,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from sentiment.files import sha256_of
+from sentiment.folders import shared
+from sentiment.sending import check_size, send
 from sentiment.sources.model import FilePart, ReadTask, Refused, Review, Source, Tally
 from sentiment.sources.readers import read_part
 
@@ -46,20 +48,26 @@ Row = tuple[object, ...]
 
 
 def reviews_dataframe(spark: SparkSession, source: Source) -> DataFrame:
-    """The rows of a source, one partition a task of its plan.
+    """The rows of a source: read where they are used if every host sees it, else here, and sent.
 
     Columns: REVIEWS. A review has a `text`, and `reason` is null; a refused
     row has a `reason` and an `excerpt`, and `text` is null. `row` is unique
     and sorts the rows as the source has them.
 
-    Raises (when Spark computes it):
-        InvalidInputError: inside a task, for a file that cannot be read as a whole.
+    Raises (here, or when Spark computes it, inside a task):
+        InvalidInputError: a file cannot be read as a whole, or it is too much to send.
     """
-    return _dataframe(spark, source, with_files=False)
+    if shared(str(spark.sparkContext.master), source.path):
+        return _dataframe(spark, source, with_files=False)
+    check_size(source.size, where=source.spec)
+    batches = (batch for task in source.tasks for batch in task_batches(task, with_files=False))
+    return send(spark, batches, _ARROW)
 
 
 def reviews_and_files(spark: SparkSession, source: Source) -> DataFrame:
-    """As `reviews_dataframe`, and one more row for each part of a file that was read.
+    """The same, one partition a task of the plan, and a row for each part of a file that was read.
+
+    Every host must see the source.
 
     Columns: REVIEWS and FILES. In a file's row `sha256` and `bytes` tell its
     content (null but in the part with its first row), `not_selected` the rows

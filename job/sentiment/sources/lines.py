@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import IO, cast
 
 from sentiment.errors import InvalidInputError
+from sentiment.folders import SHARE_A_FOLDER
 from sentiment.sources.model import FilePart, SourceOptions
 
 BOM = b"\xef\xbb\xbf"
@@ -35,7 +36,7 @@ def opened(part: FilePart) -> Iterator[IO[bytes]]:
         raise InvalidInputError(
             f"host {socket.gethostname()} does not see this file",
             where=part.path,
-            todo="put the source where every worker sees it under the same path",
+            todo=SHARE_A_FOLDER,
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InvalidInputError(

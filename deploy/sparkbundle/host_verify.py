@@ -1,0 +1,252 @@
+"""Proof that a cluster of hosts works: every worker as declared, a job with work on each of them.
+
+The master's own list is asked through the SSH connection: its page is not reachable from here.
+"""
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparkbundle import ports
+from sparkbundle.errors import SparkbundleError, Trouble
+from sparkbundle.host_plan import PAGE_PORT, ClusterPlan, HostPlan
+from sparkbundle.hosts import Hosts
+from sparkbundle.inventory import Host
+from sparkbundle.master import MasterState, ask_master
+from sparkbundle.output import Steps
+
+_POLL_SECONDS = 0.5
+_SMOKE_SCRIPT = Path(__file__).with_name("smoke_job.py")
+VERIFIED = "/var/lib/sparkbundle/verified.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The workers as the master sees them; the smoke job's tasks by worker, or why none."""
+
+    workers: Mapping[str, str]
+    tasks: Mapping[str, int]
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as a JSON object."""
+        return {"workers": dict(self.workers), "smoke_tasks": dict(self.tasks), "note": self.note}
+
+
+def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> Verdict:
+    """Wait until every worker is there as declared, then let the smoke job prove them all.
+
+    Raises:
+        SparkbundleError: with a row for each worker that is not.
+    """
+    with steps.step("wait until every worker is registered") as step:
+        answer = wait_ready(hosts, plan, timeout=timeout)
+        states = {name: describe(answer, name) for name in plan.workers}
+        step.done(f"{len(states)} workers ALIVE")
+    with steps.step("run the smoke job on every worker") as step:
+        starts = _starts(hosts, plan)
+        if _read_verified(hosts) == starts:
+            note = "nothing to do: it has passed since the last start of a daemon"
+            step.done(note)
+            return Verdict(workers=states, tasks={}, note=note)
+        if answer.applications:
+            names = ", ".join(f"{one.name} ({one.id})" for one in answer.applications)
+            note = f"put off until the next up: the cores are in use by {names}"
+            step.done(note)
+            return Verdict(workers=states, tasks={}, note=note)
+        tasks = _smoke(hosts, plan, timeout=timeout)
+        given = json.dumps(starts).encode()
+        hosts.run(
+            hosts.inventory.master, f"install -m 0600 /dev/stdin {VERIFIED}", sudo=True, given=given
+        )
+        step.done(f"exact result from {len(tasks)} workers")
+    return Verdict(workers=states, tasks=tasks)
+
+
+def wait_ready(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> MasterState:
+    """Wait until this master answers and every worker is ALIVE in it as planned.
+
+    Raises:
+        SparkbundleError: `timeout` seconds have passed.
+    """
+    deadline = time.monotonic() + timeout
+    with master_page(hosts, plan.master.address) as page:
+        while True:
+            answer = ask_master(page, ui_key=plan.secrets.ui_key)
+            if answer is not None and answer.url != plan.cluster["master"]:
+                answer = None  # somebody else's master
+            faults = {name: fault(answer, host) for name, host in plan.workers.items()}
+            bad = {name: text for name, text in faults.items() if text}
+            if answer is not None and answer.status == "ALIVE" and not bad:
+                return answer
+            if time.monotonic() > deadline:
+                raise _not_ready(hosts, plan, answer, bad, timeout)
+            time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def master_page(hosts: Hosts, address: str) -> Iterator[str]:
+    """The master's page at an address of this machine, through SSH, while the block runs."""
+    port = ports.choose_free()
+    connection = hosts.connection(hosts.inventory.master)
+    with connection.forward_local(port, remote_port=PAGE_PORT, remote_host=address):
+        yield f"http://127.0.0.1:{port}"
+
+
+def fault(answer: MasterState | None, host: HostPlan) -> str:
+    """What is not as planned about a worker in the master's list; empty when all is well."""
+    entry = answer.worker(host.name) if answer else None
+    assert host.size is not None
+    if answer is None:
+        return "the master does not answer"
+    if entry is None:
+        return "not in the master's list"
+    if entry.state != "ALIVE":
+        return f"{entry.state} in the master's list"
+    if (entry.cores, entry.memory_mib) != (host.size.cores, host.size.memory_mib):
+        return (
+            f"has {entry.cores} cores and {entry.memory_mib} MiB "
+            f"instead of {host.size.cores} and {host.size.memory_mib}"
+        )
+    if set(entry.gpus) != set(host.gpus):
+        found, wanted = (", ".join(g) or "none" for g in (entry.gpus, host.gpus))
+        return f"has GPUs {found} instead of {wanted}"
+    return ""
+
+
+def describe(answer: MasterState | None, name: str) -> str:
+    """A worker in words, as the master sees it."""
+    entry = answer.worker(name) if answer else None
+    if entry is None:
+        return "not in the master's list"
+    gpus = f", GPUs {','.join(entry.gpus)}" if entry.gpus else ""
+    return f"{entry.state}, {entry.cores} cores, {entry.memory_mib} MiB{gpus}"
+
+
+def _not_ready(
+    hosts: Hosts,
+    plan: ClusterPlan,
+    answer: MasterState | None,
+    bad: Mapping[str, str],
+    timeout: float,
+) -> SparkbundleError:
+    wrong = {plan.master.name: "does not answer", **bad} if answer is None else bad
+    units = {
+        name: "spark-master" if answer is None and name == plan.master.name else "spark-worker"
+        for name in wrong
+    }
+    lines = hosts.each(
+        lambda host: journal(hosts, host, units[host.name]),
+        [hosts.inventory.host(name) for name in wrong],
+    )
+    return SparkbundleError(
+        f"the cluster is not complete after {timeout:.0f} s",
+        where=f"cluster {plan.inventory.name!r}",
+        todo="see the reason of each host above, then run the same command again",
+        troubles=tuple(
+            Trouble(
+                daemon=name,
+                phase=units[name],
+                reason=reason,
+                log="",
+                last_lines=tuple(_lines(lines[name])),
+                todo=f"read on {name}: journalctl -u {units[name]}",
+            )
+            for name, reason in wrong.items()
+        ),
+    )
+
+
+def _lines(told: "str | SparkbundleError") -> list[str]:
+    return [told.what] if isinstance(told, SparkbundleError) else told.splitlines()
+
+
+def journal(hosts: Hosts, host: Host, unit: str, *, lines: int = 4) -> str:
+    """The last lines that a unit has logged."""
+    words = f"journalctl -u {unit} -n {lines} --no-pager -o cat"
+    return hosts.run(host, words, sudo=True, timeout=20).out
+
+
+def _starts(hosts: Hosts, plan: ClusterPlan) -> dict[str, str]:
+    """Which start of its daemons each host is at: a start changes it."""
+    units = "spark-master spark-worker"
+    words = f"systemctl show {units} --property=InvocationID --value"
+    chosen = [hosts.inventory.host(name) for name in plan.hosts]
+    answers = hosts.each(lambda host: hosts.run(host, words, timeout=20).out.split(), chosen)
+    return {name: json.dumps(answer, default=str) for name, answer in answers.items()}
+
+
+def _read_verified(hosts: Hosts) -> Any:
+    answer = hosts.run(hosts.inventory.master, f"cat {VERIFIED}", sudo=True, timeout=20)
+    try:
+        return json.loads(answer.out)
+    except ValueError:
+        return None
+
+
+def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]:
+    """Run the smoke job on the master host, as users' jobs run; tasks by worker.
+
+    Raises:
+        SparkbundleError: it fails, takes too long, is wrong, or leaves a worker out.
+    """
+    tasks = sum(host.size.cores for host in plan.workers.values() if host.size)
+    master = hosts.inventory.master
+    properties = (
+        "User=sparkjob", "Group=spark", "PrivateTmp=yes", "NoNewPrivileges=yes",
+        "ProtectSystem=strict", "ProtectHome=yes", "ReadWritePaths=/var/lib/sparkbundle/events",
+        f"RuntimeMaxSec={timeout:.0f}",
+    )  # fmt: skip
+    environment = {
+        "PATH": "/opt/sparkbundle/current/bin:/usr/bin:/bin",
+        "SPARK_HOME": "/opt/sparkbundle/current/spark",
+        "SPARK_CONF_DIR": "/etc/sparkbundle",
+        "SPARK_LOCAL_IP": plan.master.address,
+        "PYSPARK_PYTHON": "/opt/sparkbundle/current/bin/python",
+        "PYSPARK_SUBMIT_ARGS": "--driver-memory 512m --conf spark.ui.enabled=false "
+        "--conf spark.eventLog.enabled=false pyspark-shell",
+        "HOME": "/tmp",  # noqa: S108 - the unit's own
+    }
+    # The script comes on the standard input: nothing is left behind on the host.
+    script = "import sys; exec(sys.stdin.read())"
+    words = [
+        "systemd-run", "--quiet", "--pipe", "--wait", "--collect",
+        f"--unit=sparkbundle-smoke-{time.time_ns()}",
+        *(f"--property={one}" for one in properties),
+        *(f"--setenv={key}={value}" for key, value in environment.items()),
+        "/opt/sparkbundle/current/bin/python", "-P", "-c", script, str(tasks), "-",
+    ]  # fmt: skip
+    answer = hosts.run(
+        master, shlex.join(words), sudo=True, given=_SMOKE_SCRIPT.read_bytes(), timeout=timeout + 30
+    )
+    try:
+        told = json.loads(answer.out.splitlines()[-1])
+    except (ValueError, IndexError) as error:
+        raise _smoke_failed(f"its driver ended with exit code {answer.code}", answer.err) from error
+    if told["total"] != told["expected"]:
+        raise _smoke_failed(f"wrong sum: {told['total']} instead of {told['expected']}", "")
+    if missing := set(plan.workers) - set(told["workers"]):
+        raise _smoke_failed("it did not run on " + ", ".join(sorted(missing)), answer.err)
+    return dict(told["workers"])
+
+
+def _smoke_failed(reason: str, said: str) -> SparkbundleError:
+    lines = [line for line in said.splitlines() if line.strip()]
+    return SparkbundleError(
+        f"the smoke job failed: {reason}",
+        todo="read the executors' logs below /var/lib/sparkbundle/work on the workers",
+        troubles=(
+            Trouble(
+                daemon="smoke job",
+                phase="run on every worker",
+                reason=reason,
+                log="",
+                last_lines=tuple(lines[-12:]),
+            ),
+        ),
+    )

@@ -1,0 +1,160 @@
+"""The two ways to run a job: as a unit of systemd, or beside a small process that watches it."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from .records import AgentError, JobFolder, is_locked, read_result
+
+TERM_SECONDS = 20.0
+# After the last signal, for the result to be written and the group to be cleared away.
+_GRACE_SECONDS = 20.0
+_UNIT = "sparkbundle-job-"
+EVENTS = "/var/lib/sparkbundle/events"
+_SANDBOX = """
+    NoNewPrivileges=yes ProtectSystem=strict ProtectHome=yes PrivateTmp=yes
+    ProtectHostname=yes ProtectClock=yes ProtectKernelTunables=yes ProtectKernelModules=yes
+    ProtectKernelLogs=yes ProtectControlGroups=yes ProtectProc=invisible
+    RestrictSUIDSGID=yes RestrictRealtime=yes RestrictNamespaces=yes LockPersonality=yes
+    CapabilityBoundingSet= SystemCallArchitectures=native SystemCallFilter=@system-service
+    SystemCallErrorNumber=EPERM UMask=0027 LimitNOFILE=65536 TasksMax=8192
+""".split()
+_FAMILIES = "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK"
+
+
+class Launcher(Protocol):
+    """A way to run a job."""
+
+    def start(self, folder: JobFolder, *, lock: IO[bytes], record: Mapping[str, Any]) -> None:
+        """Start it; it runs when this returns.
+
+        Raises:
+            AgentError: it cannot be started.
+        """
+
+    def running(self) -> set[str]:
+        """The jobs that run, as far as their locks do not tell it."""
+
+    def stop(self, folder: JobFolder) -> None:
+        """End a job that is marked as cancelled, and wait until it is gone.
+
+        Raises:
+            AgentError: it does not end.
+        """
+
+
+def is_running(launcher: Launcher, folder: JobFolder) -> bool:
+    """Whether a job runs now."""
+    if read_result(folder) is not None:
+        return False
+    return is_locked(folder.lock) or folder.id in launcher.running()
+
+
+@dataclass(frozen=True)
+class Systemd:
+    """A transient unit for each job. `script` is the program that this process is."""
+
+    script: Path
+    user: str
+    group: str
+
+    def start(self, folder: JobFolder, *, lock: IO[bytes], record: Mapping[str, Any]) -> None:
+        """See Launcher. The unit holds no word of the user: `exec` reads them from the folder."""
+        del lock  # systemd tells what runs
+        agent = f"{sys.executable} -IB {self.script}"
+        lines = [
+            "Type=exec", f"User={self.user}", f"Group={self.group}",
+            f"WorkingDirectory={folder.work}",
+            f"StandardOutput=append:{folder.log}", f"StandardError=append:{folder.log}",
+            f"MemoryMax={record['memory_mib']}M", "OOMPolicy=stop", "KillMode=control-group",
+            f"TimeoutStopSec={TERM_SECONDS:.0f}",
+            f"ReadWritePaths={folder.directory} -{EVENTS}",
+            *_SANDBOX, _FAMILIES, *_devices(),
+            # With all rights, whatever ended the job: the result is root's to write.
+            f"ExecStopPost=+{agent} ended {folder.id}",
+        ]  # fmt: skip
+        done = _run(
+            "systemd-run", f"--unit={_UNIT}{folder.id}", "--collect", "--quiet",
+            "--no-ask-password", f"--description=Sparkbundle job {folder.id}",
+            *(f"--property={line}" for line in lines),
+            "--", sys.executable, "-IB", str(self.script), "exec", folder.id,
+        )  # fmt: skip
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise AgentError(f"systemd did not start the job: {said}", code=1)
+
+    def running(self) -> set[str]:
+        """See Launcher."""
+        done = _run(
+            "systemctl", "list-units", "--plain", "--no-legend", "--full", "--all",
+            "--state=active,activating,deactivating,reloading", f"{_UNIT}*.service",
+        )  # fmt: skip
+        names = [line.split()[0] for line in done.stdout.splitlines() if line.split()]
+        return {name.removeprefix(_UNIT).removesuffix(".service") for name in names}
+
+    def stop(self, folder: JobFolder) -> None:
+        """See Launcher."""
+        done = _run("systemctl", "stop", f"{_UNIT}{folder.id}.service")
+        if is_running(self, folder):
+            raise AgentError(f"does not end: {done.stderr.strip()}", where=folder.id, code=1)
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process for each job that starts it, waits for its end and writes the result."""
+
+    jobs: Path
+
+    def start(self, folder: JobFolder, *, lock: IO[bytes], record: Mapping[str, Any]) -> None:
+        """See Launcher. The watching process holds the lock as long as it lives."""
+        try:
+            with folder.log.open("ab") as log:
+                subprocess.Popen(
+                    [*self.agent, "supervise", folder.id, str(lock.fileno())],
+                    env={**os.environ, **record["environment"]},
+                    cwd=folder.work,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=[lock.fileno()],
+                )
+        except OSError as error:
+            raise AgentError(f"the job cannot be started: {error}", code=1) from error
+
+    @property
+    def agent(self) -> list[str]:
+        """The command that this process is."""
+        return [sys.executable, "-P", "-m", "sparkbundle.job_agent", "--jobs", str(self.jobs)]
+
+    def running(self) -> set[str]:
+        """See Launcher: the locks tell all."""
+        return set()
+
+    def stop(self, folder: JobFolder) -> None:
+        """See Launcher. Who watches the job sees the mark and ends it."""
+        deadline = time.monotonic() + TERM_SECONDS + _GRACE_SECONDS
+        while is_locked(folder.lock):
+            if time.monotonic() > deadline:
+                raise AgentError("does not end", where=folder.id, code=1)
+            time.sleep(0.1)
+
+
+def _devices() -> list[str]:
+    """No devices, but for those of GPUs."""
+    gpus = sorted(str(path) for path in Path("/dev").glob("nvidia*") if path.is_char_device())
+    if not gpus:
+        return ["PrivateDevices=yes"]
+    return ["DevicePolicy=closed", *(f"DeviceAllow={path} rw" for path in gpus)]
+
+
+def _run(*words: str) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise AgentError(f"{words[0]}: {error.strerror}", code=1) from error

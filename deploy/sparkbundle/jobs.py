@@ -1,0 +1,201 @@
+"""Jobs on a cluster: start, list, show, read, end, remove.
+
+Where a job runs an agent keeps it (`sparkbundle.job_agent`); this module asks the agent
+of a cluster, which `sparkbundle.jobs_targets` reaches. Both kinds of cluster are the same here.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+from sparkbundle import errors
+from sparkbundle.errors import PREFLIGHT, UNREACHABLE, SparkbundleError
+from sparkbundle.jobs_request import JobRequest
+
+RUNNING = "RUNNING"
+SUCCEEDED = "SUCCEEDED"
+FAILED = "FAILED"
+CANCELLED = "CANCELLED"
+LOST = "LOST"
+
+
+class Target(Protocol):
+    """The jobs of one cluster, and the way to the agent that keeps them."""
+
+    @property
+    def label(self) -> str:
+        """The cluster in words."""
+
+    @property
+    def options(self) -> str:
+        """The options that name the cluster on the command line: " -i hosts.yml", or nothing."""
+
+    @property
+    def limits_memory(self) -> bool:
+        """Whether a job's memory is limited there."""
+
+    def ask(
+        self, *words: str, given: Iterable[bytes] = (), silence: float | None = None
+    ) -> Iterator[bytes]:
+        """What the agent prints when it is given these words; `given` is its standard input.
+
+        Raises:
+            SparkbundleError: the host is lost, or says nothing for `silence` seconds.
+        """
+
+    def ended(self, job: "Job") -> None:
+        """Clear away what is left of a job that was cancelled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as it was when the agent was asked.
+
+    `state` is RUNNING, SUCCEEDED, FAILED, CANCELLED or LOST; `exit` is what a shell would
+    say of its end, `reason` says it in words. Times are in UTC. `directory`, `work` (where
+    it writes) and `log` are paths on the host where it runs.
+    """
+
+    id: str
+    app: str
+    state: str
+    exit: int | None
+    reason: str
+    started: str | None
+    ended: str | None
+    seconds: float | None
+    command: tuple[str, ...]
+    user: str | None
+    memory_mib: int | None
+    release: str | None
+    directory: str
+    work: str
+    log: str
+    log_bytes: int
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a command that waited for this job: 1 where nobody knows."""
+        return errors.FAILED if self.exit is None else self.exit
+
+    def as_json(self) -> dict[str, Any]:
+        """The job as a JSON object."""
+        return {**asdict(self), "command": list(self.command)}
+
+
+def submit(target: Target, request: JobRequest) -> Job:
+    """Send a job and start it; it runs, or has ended already, when this returns.
+
+    Raises:
+        SparkbundleError: it could not be sent or started. Nothing of it is left then, unless
+            the connection was lost: then `jobs` shows whether it was started.
+    """
+    return parse_job(_answer(target, "start", given=request.stream())["job"])
+
+
+def list_jobs(target: Target) -> list[Job]:
+    """All jobs, the oldest first.
+
+    Raises:
+        SparkbundleError: the cluster is not reached.
+    """
+    return [parse_job(value) for value in _answer(target, "list")["jobs"]]
+
+
+def find(target: Target, name: str) -> Job:
+    """The job of this name, of this beginning of a name, or the newest for "last".
+
+    Its `work` is the folder that it writes to.
+
+    Raises:
+        SparkbundleError: there is none, or more than one (exit code 3); not reached.
+    """
+    return parse_job(_answer(target, "show", name)["job"])
+
+
+def cancel(target: Target, name: str) -> tuple[Job, bool]:
+    """End a job and wait until it is gone; whether there was anything to end.
+
+    Raises:
+        SparkbundleError: there is no such job, or it does not end.
+    """
+    answer = _answer(target, "cancel", name)
+    job = parse_job(answer["job"])
+    if answer["changed"]:
+        target.ended(job)
+    return job, bool(answer["changed"])
+
+
+def remove(target: Target, names: Sequence[str]) -> list[str]:
+    """Remove ended jobs with all that they wrote; their names.
+
+    Raises:
+        SparkbundleError: one of them is not there or still runs. None is removed then.
+    """
+    return list(_answer(target, "remove", *names)["removed"])
+
+
+def prune(target: Target, *, keep: int) -> list[str]:
+    """Remove all ended jobs but the newest `keep`; their names.
+
+    Raises:
+        SparkbundleError: the cluster is not reached.
+    """
+    return list(_answer(target, "prune", str(keep))["removed"])
+
+
+def parse_job(value: dict[str, Any]) -> Job:
+    """A job from an agent's answer; what a later agent says more is left out."""
+    known: dict[str, Any] = {field.name: value.get(field.name) for field in fields(Job)}
+    known["command"] = tuple(value.get("command") or ())
+    return Job(**known)
+
+
+# An agent that is at work says so more often.
+_SILENCE_SECONDS = 60.0
+
+
+def _answer(target: Target, *words: str, given: Iterable[bytes] = ()) -> dict[str, Any]:
+    parts: list[bytes] = []
+    try:
+        for block in target.ask(*words, given=given, silence=_SILENCE_SECONDS):
+            parts.append(block)
+    except SparkbundleError:
+        # An agent that fails says why in its answer.
+        with suppress(ValueError):
+            raise_told(target, json.loads(b"".join(parts)))
+        raise
+    try:
+        value = json.loads(b"".join(parts))
+    except ValueError as error:
+        raise SparkbundleError(
+            "the agent of the jobs gave no answer", where=target.label, code=UNREACHABLE
+        ) from error
+    raise_told(target, value)
+    assert isinstance(value, dict)
+    return value
+
+
+def raise_told(target: Target, value: dict[str, Any]) -> None:
+    """Raise what an agent's answer says has failed, if it says so.
+
+    Raises:
+        SparkbundleError: what the agent told, with what to do.
+    """
+    if "error" not in value:
+        return
+    options = target.options
+    todo = f"see all jobs: sparkbundle jobs{options}"
+    if near := value.get("near"):
+        todo = f"did you mean {near[0]}? All jobs: sparkbundle jobs{options}"
+    elif value.get("up") or value.get("old"):
+        todo = f"sparkbundle up{options}    sets it up or mends it"
+    elif value.get("full") or str(value["error"]).startswith("no room"):
+        todo = f"make room there; ended jobs: sparkbundle jobs{options} --prune 5"
+    elif running := value.get("running"):
+        todo = f"sparkbundle cancel{options} {running}"
+    where = ": ".join(filter(None, [target.label, value.get("where")]))
+    code = int(value.get("code", PREFLIGHT))
+    raise SparkbundleError(str(value["error"]), where=where, todo=todo, code=code)

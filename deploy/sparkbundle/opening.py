@@ -1,0 +1,223 @@
+"""A web page of a cluster in the user's browser: which page, by what way, with which secret."""
+
+import json
+import os
+import shlex
+import socket
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sparkbundle import inventory as inventories
+from sparkbundle import state
+from sparkbundle.errors import PREFLIGHT, PreflightError, SparkbundleError
+from sparkbundle.hosts import Hosts
+from sparkbundle.inventory import Inventory
+from sparkbundle.launch import read_secrets
+from sparkbundle.master import parse_state
+from sparkbundle.pages import Pages
+from sparkbundle.ports import HOST
+from sparkbundle.proxy import Proxy
+from sparkbundle.reach import reaching
+from sparkbundle.tunnel import Tunnel, dial_here
+
+SPARK, HISTORY, APP = "spark", "history", "app"
+_SECRETS = "/etc/sparkbundle/secrets.json"
+_CLUSTER = "/etc/sparkbundle/cluster.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenOptions:
+    """What the user asks for; `name` counts only where there is no inventory."""
+
+    page: str
+    inventory: Path | None
+    name: str
+    port: int = 0
+
+
+@contextmanager
+def opened(asked: OpenOptions) -> Iterator[Proxy]:
+    """A proxy that shows the page; it runs while the block does.
+
+    Raises:
+        SparkbundleError: the cluster is not up or not reached, or the page does not answer.
+    """
+    if asked.inventory is None:
+        pages, history = _pages_here(asked.name), None
+        with _running(asked, pages, history) as proxy:
+            yield proxy
+        return
+    with reaching(inventories.load(asked.inventory)) as hosts:
+        pages, history = _pages_of(hosts)
+        with _running(asked, pages, history) as proxy:
+            yield proxy
+
+
+@contextmanager
+def _running(asked: OpenOptions, pages: Pages, history: str | None) -> Iterator[Proxy]:
+    start = _start(asked.page, pages, history)
+    pages.require(start)
+    proxy = Proxy(pages, start=start, port=asked.port)
+    proxy.run()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+def _start(page: str, pages: Pages, history: str | None) -> str:
+    if page == SPARK:
+        return pages.master
+    if page == HISTORY:
+        if history is None:
+            raise PreflightError(
+                "the cluster on this machine has no history server",
+                todo="sparkbundle open spark, or -i INVENTORY for a cluster of hosts",
+            )
+        return history
+    pages.require(pages.master)
+    with pages.ask(pages.master, "/json/") as answer:
+        workers = {urlsplit(worker.web).netloc for worker in parse_state(json.load(answer)).workers}
+    applications = [one for one in pages.linked() if one not in {*workers, pages.master}]
+    if not applications:
+        raise PreflightError(
+            "no running application has a web page",
+            where=pages.master,
+            todo="start one with --conf spark.ui.enabled=true; "
+            "ended ones: sparkbundle open history",
+        )
+    return applications[0]  # the newest: so the master sorts them
+
+
+def _pages_here(name: str) -> Pages:
+    place = state.cluster_place(name)
+    record, secrets = state.read_record(place), read_secrets(place)
+    if record is None or secrets is None:
+        raise PreflightError(
+            f"cluster {name!r} is not up",
+            todo="sparkbundle up" + ("" if name == "default" else f" --name {name}"),
+        )
+    return Pages(
+        dial=dial_here,
+        ui_key=secrets.ui_key,
+        master=urlsplit(record.ui).netloc,
+        addresses=(HOST,),
+        resolve=_resolve_here,
+    )
+
+
+def _resolve_here(name: str) -> str | None:
+    try:
+        return socket.gethostbyname(name)
+    except (OSError, UnicodeError):
+        return None
+
+
+def _pages_of(hosts: Hosts) -> tuple[Pages, str]:
+    """The pages of a cluster of hosts, and where its history server is."""
+    master = hosts.inventory.master
+    try:
+        secrets = json.loads(_read(hosts, _SECRETS))
+        cluster = json.loads(_read(hosts, _CLUSTER))
+        ui, history = (urlsplit(cluster[key]).netloc for key in ("ui", "history"))
+        ui_key = secrets["ui_key"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SparkbundleError(
+            f"{_SECRETS} or {_CLUSTER} is damaged: {type(error).__name__}",
+            where=master.name,
+            todo=f"sparkbundle up -i {hosts.inventory.path}    writes them anew",
+        ) from error
+    pages = Pages(
+        dial=Tunnel(hosts).dial,
+        ui_key=ui_key,
+        master=ui,
+        addresses={cluster["address"], *_addresses(hosts)},
+        fixed=(history,),
+        resolve=_Names(hosts, cluster["address"]),
+    )
+    return pages, history
+
+
+class _Names:
+    """The addresses of names, as the inventory and the master's host know them."""
+
+    def __init__(self, hosts: Hosts, master: str) -> None:
+        self._hosts = hosts
+        self._master = master
+        self._known = {
+            name: host.address
+            for host in hosts.inventory.hosts
+            for name in (host.name, host.ssh_host)
+            if host.address is not None
+        }
+
+    def __call__(self, name: str) -> str | None:
+        if name in self._known:
+            return self._known[name]
+        command = f"getent ahostsv4 {shlex.quote(name)}"
+        try:
+            answer = self._hosts.run(self._hosts.inventory.master, command, timeout=5.0)
+        except SparkbundleError:
+            return None
+        found = answer.out.partition(" ")[0]
+        # Debian gives the name of a host itself an address of its loopback network.
+        return self._master if found.startswith("127.") else found or None
+
+
+def _addresses(hosts: Hosts) -> set[str]:
+    """The addresses at which the hosts reach each other."""
+    inventory: Inventory = hosts.inventory
+    known = {host.address for host in inventory.hosts if host.address is not None}
+    unknown = [host for host in inventory.hosts if host.address is None]
+    # A host that is away has no page to show, either.
+    answers = hosts.each(lambda host: hosts.run(host, f"cat {_CLUSTER}", sudo=True), unknown)
+    for answer in answers.values():
+        if not isinstance(answer, SparkbundleError) and answer.code == 0:
+            known.add(_address(answer.out))
+    return known
+
+
+def _address(text: str) -> str:
+    try:
+        value: Any = json.loads(text)
+        return str(value["address"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _read(hosts: Hosts, path: str) -> str:
+    master = hosts.inventory.master
+    answer = hosts.run(master, f"cat {path}", sudo=True)
+    if answer.code == 0:
+        return answer.out
+    said = answer.err.strip().splitlines() or [f"{path} cannot be read"]
+    if "No such file" in said[-1]:
+        raise PreflightError(
+            "no cluster is up here",
+            where=master.name,
+            todo=f"sparkbundle up -i {hosts.inventory.path}",
+        )
+    raise SparkbundleError(
+        f"the secret of the web pages cannot be read: {said[-1]}",
+        where=master.name,
+        todo="let this user use sudo without a password there, or sign in as one who may",
+        code=PREFLIGHT,
+    )
+
+
+def has_display() -> bool:
+    """Whether a browser can be opened here; one of $BROWSER always is."""
+    if sys.platform == "darwin" or os.environ.get("BROWSER"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def show(url: str) -> bool:
+    """Open a browser at an address; False where none can be opened."""
+    return has_display() and webbrowser.open(url)

@@ -1,0 +1,261 @@
+"""What a host tells about itself: sent to `python3 -` over SSH, prints one JSON object.
+
+It changes nothing and needs nothing but Python's standard library, of any version 3: a host
+with an old Python must be able to say so. Argument 1 is a JSON object: `ports` (those to look at),
+`address` (is it one of this host's?); argument 2 is SSH_CONNECTION, which sudo does not pass on.
+"""
+
+import glob
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+MANAGED = (
+    "/etc/sparkbundle/*",
+    "/etc/systemd/system/spark-*.service",
+    "/etc/systemd/system/spark-*.service.d/*",
+    "/etc/systemd/system/sparkbundle-*.service",
+    "/etc/sysctl.d/60-sparkbundle.conf",
+    "/opt/sparkbundle/libexec/*",
+    "/opt/sparkbundle/libexec/*/*.py",
+)
+DIRECTORIES = (
+    "/etc/sparkbundle",
+    "/opt/sparkbundle",
+    "/var/lib/sparkbundle",
+    "/var/lib/sparkbundle/*",
+)
+UNITS = ("spark-master", "spark-worker", "spark-history", "sparkbundle-firewall")
+LISTEN = "0A"
+
+
+def run(*words: str) -> "str | None":
+    """A command's output, or None where it fails, is not there, or hangs."""
+    try:
+        done = subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+
+
+def read(path: str) -> "str | None":
+    """A file's text, or None."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def os_release() -> "dict[str, str]":
+    """ID, VERSION_ID and what else /etc/os-release says."""
+    lines = (read("/etc/os-release") or "").splitlines()
+    pairs = (line.split("=", 1) for line in lines if "=" in line)
+    return {key: value.strip().strip('"') for key, value in pairs}
+
+
+def memory_mib() -> int:
+    """The machine's memory, or what a control group leaves of it."""
+    found = re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo") or "")
+    limits = [int(found.group(1)) * 1024] if found else []
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = (read(path) or "").strip()
+        if text.isdigit():
+            limits.append(int(text))
+    return min(limits) // (1 << 20) if limits else 0
+
+
+def free_mib(path: str) -> int:
+    """Free space where a path is or will be."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return shutil.disk_usage(path).free // (1 << 20)
+
+
+def listeners(ports: "set[int]") -> "dict[int, dict[str, str]]":
+    """For each of the ports that somebody listens on: who, and with which user."""
+    inodes = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in (read(table) or "").splitlines()[1:]:
+            words = line.split()
+            port = int(words[1].rsplit(":", 1)[1], 16)
+            if words[3] == LISTEN and (not ports or port in ports):
+                inodes[words[9]] = (port, int(words[7]))
+    holders = {}
+    for link in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            target = os.readlink(link)
+        except OSError:
+            continue
+        found = re.match(r"socket:\[(\d+)\]", target)
+        if found and found.group(1) in inodes:
+            pid = link.split("/")[2]
+            holders[found.group(1)] = "%s (pid %s)" % (
+                (read("/proc/%s/comm" % pid) or "?").strip(),
+                pid,
+            )
+    taken = {}
+    for inode, (port, uid) in inodes.items():
+        taken[port] = {"by": holders.get(inode, "a process"), "user": user_name(uid)}
+    return taken
+
+
+def open_to_the_network() -> "list[int]":
+    """Ports that listen on more than the loopback address."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in (read(table) or "").splitlines()[1:]:
+            words = line.split()
+            address, port = words[1].rsplit(":", 1)
+            loopback = address in ("0100007F", "00000000000000000000000001000000")
+            if words[3] == LISTEN and not loopback and not address.endswith("7F"):
+                found.add(int(port, 16))
+    return sorted(found)
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or its number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def has_user(name: str) -> bool:
+    """Whether there is such a user."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def is_mine(address: str) -> bool:
+    """Whether an address is one of this host's: only then can it be listened on."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
+            one.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def java() -> "dict[str, object]":
+    """The first line of `java -version`, and whether this Java can run Spark 4."""
+    quiet = ("-XX:-UsePerfData",)  # it would write a file below /tmp
+    said = run("java", *quiet, "-version")
+    whole = run("java", *quiet, "--add-modules=jdk.incubator.vector", "-version") is not None
+    return {"version": said.splitlines()[0] if said else "", "complete": whole}
+
+
+def gpus() -> "dict[str, object]":
+    """The addresses of the NVIDIA GPUs, and what went wrong where the tool is there and fails."""
+    if shutil.which("nvidia-smi") is None:
+        return {"addresses": [], "fault": ""}
+    said = run("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
+    if said is None:
+        return {"addresses": [], "fault": "nvidia-smi fails or hangs: see what it says there"}
+    return {"addresses": said.split(), "fault": ""}
+
+
+def owner_and_mode(path: str) -> str:
+    """The numbers of a path's user and group, and its mode in octal."""
+    status = os.stat(path)
+    return "%d:%d:%o" % (status.st_uid, status.st_gid, status.st_mode & 0o7777)
+
+
+def managed_files() -> "dict[str, str]":
+    """Every path that a deploy makes: its owner and mode, and for a file its content's digest."""
+    directories = [path for pattern in DIRECTORIES for path in glob.glob(pattern)]
+    files = {path: owner_and_mode(path) for path in directories if os.path.isdir(path)}
+    for pattern in MANAGED:
+        for path in sorted(glob.glob(pattern)):
+            if os.path.isfile(path):
+                with open(path, "rb") as file:
+                    digest = hashlib.sha256(file.read()).hexdigest()
+                files[path] = "%s %s" % (owner_and_mode(path), digest)
+    return files
+
+
+def units() -> "dict[str, dict[str, str]]":
+    """Our units: ActiveState, whether they start at boot, and which start this is."""
+    found = {}
+    for unit in UNITS:
+        said = run(
+            "systemctl", "show", unit,
+            "--property=ActiveState,UnitFileState,InvocationID,LoadState",
+        )  # fmt: skip
+        shown = dict(line.split("=", 1) for line in (said or "").splitlines() if "=" in line)
+        if shown.get("LoadState") == "loaded":
+            found[unit] = {
+                "active": shown.get("ActiveState", ""),
+                "enabled": shown.get("UnitFileState", ""),
+                "start": shown.get("InvocationID", ""),
+            }
+    return found
+
+
+def release() -> str:
+    """The digest of the release in use, empty where there is none that is complete."""
+    link = "/opt/sparkbundle/current"
+    if not os.path.exists(os.path.join(link, ".complete")):
+        return ""
+    return os.path.basename(os.path.realpath(link))
+
+
+def as_json(path: str) -> object:
+    """The JSON in a file, or None."""
+    text = read(path)
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
+
+
+def main() -> None:
+    """Print what there is."""
+    asked = json.loads(sys.argv[1])
+    connection = sys.argv[2].split()  # client, its port, this host, its port; or nothing
+    address = asked["address"] or (connection[2] if connection else "")
+    told = {
+        "python": list(sys.version_info[:3]),
+        "root": os.geteuid() == 0,
+        "time": time.time(),
+        "hostname": socket.gethostname(),
+        "os": os_release(),
+        "machine": os.uname().machine,
+        "bits": struct.calcsize("P") * 8,
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_mib": memory_mib(),
+        "free_mib": {path: free_mib(path) for path in ("/opt/sparkbundle", "/var/lib/sparkbundle")},
+        "listeners": listeners(set(asked["ports"])),
+        "open_ports": open_to_the_network(),
+        "address": address,
+        "address_is_mine": bool(address) and is_mine(address),
+        "ssh_port": int(connection[3]) if connection else 22,
+        "java": java(),
+        "gpus": gpus(),
+        "users": [name for name in ("spark", "sparkjob") if has_user(name)],
+        "cluster": as_json("/etc/sparkbundle/cluster.json"),
+        "deployed": as_json("/var/lib/sparkbundle/deployed.json"),
+        "release": release(),
+        "files": managed_files(),
+        "units": units(),
+        "firewall": run("nft", "list", "table", "inet", "sparkbundle") is not None,
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

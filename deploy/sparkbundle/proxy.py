@@ -1,0 +1,218 @@
+"""A web server on the loopback address that shows the pages of a cluster to one browser."""
+
+import html
+import http.client
+import shutil
+import socketserver
+import sys
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from sparkbundle import ports
+from sparkbundle.door import Door
+from sparkbundle.errors import PreflightError, SparkbundleError
+from sparkbundle.output import warn
+from sparkbundle.pages import PREFIX, Pages
+
+_IDLE_SECONDS = 60
+_BLOCK = 1 << 16
+# Only these go on to Spark: no cookie, no key, no address that the browser came from.
+_SENT = ("Accept", "Accept-Language", "If-Modified-Since", "If-None-Match", "User-Agent")
+# And these do not come back: they are about one connection, or would be about this machine.
+_KEPT_BACK = frozenset(
+    """
+    connection content-length date keep-alive location proxy-authenticate server set-cookie te
+    trailer transfer-encoding upgrade strict-transport-security clear-site-data alt-svc
+    """.split()
+)
+_TURNED = frozenset({"text/html", "application/json"})
+
+
+class Proxy(ThreadingHTTPServer):
+    """Serves on 127.0.0.1; `url` lets one browser in, which begins at the page `start`."""
+
+    daemon_threads = True
+
+    def __init__(self, pages: Pages, *, start: str, port: int = 0) -> None:
+        """Listen; nothing is answered before `run`.
+
+        Raises:
+            PreflightError: the port is taken.
+        """
+        try:
+            super().__init__((ports.HOST, port), _Handler)
+        except OSError as error:
+            raise PreflightError(
+                f"port {port} is taken by {ports.holder(port)}",
+                where=ports.HOST,
+                todo="leave --port out: a free one is chosen",
+            ) from error
+        self.pages = pages
+        self.start = f"{PREFIX}{start}/"
+        self.netloc = f"{ports.HOST}:{self.server_port}"
+        self.door = Door(self.server_port)
+
+    @property
+    def url(self) -> str:
+        """The address that lets one browser in, once."""
+        return f"http://{self.netloc}/?key={self.door.key}"
+
+    def run(self) -> None:
+        """Serve in threads of its own until `close`."""
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.shutdown()
+        self.server_close()
+
+    def server_bind(self) -> None:
+        """Bind without asking the network for this machine's name."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = ports.HOST, self.server_address[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Pass over a browser that has gone; say anything else in one line."""
+        error = sys.exception()
+        if not isinstance(error, OSError | EOFError | http.client.HTTPException):
+            warn(f"a page was not shown: {type(error).__name__}: {error}")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Proxy
+    timeout = _IDLE_SECONDS
+    # The browser is spared a wait for what comes after: each answer ends its connection.
+    protocol_version = "HTTP/1.0"
+
+    def parse_request(self) -> bool:
+        """Let nobody get further than this who has no business here, whatever the method."""
+        if not super().parse_request():
+            return False
+        if self.headers.get("Host", "") != self.server.netloc or not self.path.startswith("/"):
+            # A page of another name that leads to 127.0.0.1: DNS rebinding.
+            self._say(HTTPStatus.FORBIDDEN, "This is not the address of this server.")
+            return False
+        known = self.server.door.knows(self.headers.get("Cookie", ""))
+        parts = urlsplit(self.path)
+        key = parse_qs(parts.query).get("key") if parts.path == "/" else None
+        if key and self.command == "GET":
+            if known or self.server.door.redeem(key[0], caller_port=self.client_address[1]):
+                self._welcome(new=not known)
+            else:
+                self._say(
+                    HTTPStatus.FORBIDDEN,
+                    "This address was used already, or was never right. "
+                    "Run `sparkbundle open` again for a new one.",
+                )
+            return False
+        if not known:
+            self._say(
+                HTTPStatus.FORBIDDEN,
+                "Come with the address that `sparkbundle open` has printed: it has a key.",
+            )
+            return False
+        if self.command not in {"GET", "HEAD"}:
+            self._say(HTTPStatus.METHOD_NOT_ALLOWED, "Pages can be read here, nothing else.")
+            return False
+        return True
+
+    def do_GET(self) -> None:
+        """Show a page of the cluster."""
+        path = urlsplit(self.path).path
+        if path == "/":
+            self._redirect(self.server.start)
+            return
+        if not self.path.startswith(PREFIX):
+            self._lost()
+            return
+        netloc, slash, rest = self.path.removeprefix(PREFIX).partition("/")
+        try:
+            if not self.server.pages.admits(netloc):
+                self._say(HTTPStatus.FORBIDDEN, "This is no page of the cluster.")
+            elif not slash:
+                self._redirect(f"{PREFIX}{netloc}/")
+            else:
+                self._forward(netloc, f"/{rest}")
+        except SparkbundleError as error:
+            where = f"{error.where}: " if error.where else ""
+            self._say(HTTPStatus.BAD_GATEWAY, f"{where}{error.what}. {error.todo}")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _lost(self) -> None:
+        """A link that begins at the root is meant at the page it was found on."""
+        ours = f"http://{self.server.netloc}{PREFIX}"
+        came = self.headers.get("Referer", "")
+        if came.startswith(ours):
+            netloc = came.removeprefix(ours).partition("/")[0]
+            self._redirect(f"{PREFIX}{netloc}{self.path}")
+        else:
+            self._say(HTTPStatus.NOT_FOUND, "There is no such page.")
+
+    def _forward(self, netloc: str, path: str) -> None:
+        sent = {name: self.headers[name] for name in _SENT if name in self.headers}
+        pages = self.server.pages
+        with pages.ask(netloc, path, method=self.command, headers=sent) as answer:
+            kind = answer.headers.get_content_type()
+            turned = None
+            if kind in _TURNED and self.command == "GET":
+                turned = pages.turn(answer.read())
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in _KEPT_BACK:
+                    self.send_header(name, value)
+            if location := answer.headers.get("Location"):
+                self.send_header("Location", pages.turn_redirect(location, at=netloc))
+            length = answer.length if turned is None else len(turned)
+            if length is not None and self.command == "GET":
+                self.send_header("Content-Length", str(length))
+            self._end_headers()
+            if turned is not None:
+                self.wfile.write(turned)
+            elif self.command == "GET":
+                shutil.copyfileobj(answer, self.wfile, _BLOCK)
+
+    def _welcome(self, *, new: bool) -> None:
+        """Give the cookie and lead on.
+
+        By a page, not by a redirect: where a link in another page led here, a browser keeps a
+        strict cookie back until a page of ours asks.
+        """
+        page = b'<!doctype html><meta http-equiv="refresh" content="0;url=/"><a href="/">go on</a>'
+        self.send_response_only(HTTPStatus.OK)
+        if new:
+            self.send_header("Set-Cookie", self.server.door.cookie)
+        self._send(page)
+
+    def _redirect(self, path: str) -> None:
+        self.send_response_only(HTTPStatus.FOUND)
+        self.send_header("Location", path)
+        self._send(b"")
+
+    def _say(self, status: HTTPStatus, text: str) -> None:
+        self.send_response_only(status)
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self._send(
+            b"<!doctype html><title>sparkbundle</title><p>" + html.escape(text).encode() + b"\n"
+        )
+
+    def _send(self, page: bytes) -> None:
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.send_header("Cache-Control", "no-store")
+        self._end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(page)
+
+    def _end_headers(self) -> None:
+        self.send_header("Referrer-Policy", "same-origin")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: a request may have the key in it."""

@@ -1,0 +1,127 @@
+"""A look at the cluster beside a running job: what it waits for, and whether it is still there.
+
+Spark itself waits for ever, for cores that others hold as for a cluster that has ended.
+A master that restarts takes its applications back, so some patience is right.
+"""
+
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from py4j.java_gateway import JVMView
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+
+from sentiment.output import say
+
+_PROBE_SECONDS = 3.0
+
+
+def answers(master: str) -> bool:
+    """Whether something listens at the address of a Spark master URL."""
+    address = urlsplit(master)
+    try:
+        with socket.create_connection(
+            (address.hostname or "", address.port or 7077), timeout=_PROBE_SECONDS
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds: between two looks, until it is said that cores are missing, until it is over.
+
+    `silent` is for an application without executors whose master does not answer,
+    `idle` for one that had executors, gets none any more, and whose master answers.
+    """
+
+    look: float = 3.0
+    say: float = 15.0
+    silent: float = 120.0
+    idle: float = 600.0
+
+
+class Watch:
+    """Watches from `start` to `end`, in a thread of its own, a cluster at a spark:// master.
+
+    `gone` says why the cluster is given up, and stays None as long as it is not.
+    From then on every Spark job is cancelled, so that whoever waits for one goes on.
+    """
+
+    def __init__(self, master: str, patience: Patience) -> None:
+        """Nothing happens yet."""
+        self.gone: str | None = None
+        self.context: SparkContext | None = None
+        """None until Spark has started, which includes waiting for cores."""
+        self._master = master
+        self._patience = patience
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._said = False
+        self._had_executors = False
+        self._without_since: float | None = None
+
+    def start(self, jvm: JVMView, conf: SparkConf) -> None:
+        """Begin to look, while Spark starts in that JVM with these settings."""
+        if self._master.startswith("spark://"):
+            self._thread = threading.Thread(target=self._run, args=(jvm, conf), daemon=True)
+            self._thread.start()
+
+    def end(self) -> None:
+        """Stop looking: before Spark is stopped."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * _PROBE_SECONDS)
+
+    def _run(self, jvm: JVMView, conf: SparkConf) -> None:
+        started = time.monotonic()
+        while not self._ended.wait(self._patience.look):
+            try:
+                executors = _executors(jvm)
+                if time.monotonic() - started >= self._patience.say:
+                    self._say_what_is_missing(executors, conf)
+                if self.context is not None:
+                    self._look(self.context, executors)
+            except (Py4JError, OSError):
+                return  # Spark has ended.
+
+    def _say_what_is_missing(self, executors: int, conf: SparkConf) -> None:
+        if self._said:
+            return
+        self._said = True
+        asked = int(conf.get("spark.cores.max", "0") or 0)
+        cores = executors * int(conf.get("spark.executor.cores", "0") or 0)
+        if not executors or cores < asked:
+            of = f" of {asked}" if asked else ""
+            say(f"waiting for cores: {cores}{of} so far; another application may hold the others")
+
+    def _look(self, context: SparkContext, executors: int) -> None:
+        if executors:
+            self._had_executors, self._without_since = True, None
+            return
+        now = time.monotonic()
+        if self._without_since is None:
+            self._without_since = now
+            if self._had_executors:
+                say("all executors are lost: waiting for the cluster")
+        seconds = now - self._without_since
+        if answers(self._master):
+            if self._had_executors and seconds >= self._patience.idle:
+                self.gone = f"it has given no executor for {seconds:.0f} s"
+        elif seconds >= self._patience.silent:
+            self.gone = f"no executor is left and its master has not answered for {seconds:.0f} s"
+        if self.gone:
+            context.cancelAllJobs()
+
+
+def _executors(jvm: JVMView) -> int:
+    """How many executors the application has; none before Spark knows itself."""
+    environment = jvm.org.apache.spark.SparkEnv.get()
+    if environment is None:
+        return 0
+    # The driver counts as one.
+    return max(int(environment.blockManager().master().getMemoryStatus().size()) - 1, 0)

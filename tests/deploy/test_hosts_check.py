@@ -1,0 +1,186 @@
+"""What the check of hosts makes of what they tell; real hosts are in tests/cluster."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sparkbundle import preflight
+from sparkbundle.errors import SparkbundleError
+from sparkbundle.inventory import Host, Inventory
+from sparkbundle.preflight import Checked, Facts, Problem
+
+TOLD = {
+    "python": [3, 11, 2],
+    "root": True,
+    "os": {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"},
+    "machine": "x86_64",
+    "systemd": True,
+    "cores": 4,
+    "memory_mib": 8192,
+    "free_mib": {"/opt/sparkbundle": 20000, "/var/lib/sparkbundle": 20000},
+    "listeners": {},
+    "open_ports": [22],
+    "address": "10.0.0.5",
+    "address_is_mine": True,
+    "ssh_port": 22,
+    "java": {"version": 'openjdk version "17.0.15" 2025-04-15', "complete": True},
+    "gpus": {"addresses": [], "fault": ""},
+    "users": [],
+    "cluster": None,
+    "deployed": None,
+    "release": "",
+    "files": {},
+    "units": {},
+    "firewall": False,
+}
+HOST = Host(name="w", groups=frozenset({"workers"}), ssh_host="10.0.0.5", ssh_user="me")
+MASTER = Host(name="m", groups=frozenset({"master"}), ssh_host="10.0.0.4")
+
+
+def facts(skew: float = 0.0, **changes) -> Facts:
+    return Facts({**TOLD, **changes}, skew)
+
+
+def problems(host: Host, told: Facts, **settings) -> list[Problem]:
+    inventory = Inventory(path=Path("hosts.yml"), name="lab", hosts=(MASTER, host), **settings)
+    return list(preflight._host_problems(inventory, host, told))
+
+
+def test_a_bare_host_that_will_do_has_no_problem():
+    assert problems(HOST, facts()) == []
+    assert problems(MASTER, facts()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "words"),
+    [
+        ({"os": {"ID": "fedora", "PRETTY_NAME": "Fedora 41"}}, "system", "Fedora 41"),
+        ({"os": {}}, "system", "an unknown system"),
+        ({"systemd": False}, "system", "does not run systemd"),
+        ({"machine": "riscv64"}, "system", "riscv64"),
+        ({"python": [3, 9, 2]}, "python", "3.9.2"),
+        ({"root": False}, "sudo", "asks for a password"),
+        ({"skew": 90.0}, "clock", "90 s ahead"),
+        ({"skew": -21.0}, "clock", "21 s behind"),
+        (
+            {"memory_mib": 1200},
+            "memory",
+            "a worker needs 512 MiB; the host has 1200 MiB, less 1024",
+        ),
+        ({"free_mib": {"/opt/sparkbundle": 100, "/var/lib/sparkbundle": 9999}}, "disk", "100 MiB"),
+        ({"gpus": {"addresses": [], "fault": "nvidia-smi hangs"}}, "gpu", "nvidia-smi hangs"),
+        ({"address": ""}, "address", "not known"),
+        ({"address_is_mine": False}, "address", "no address of this host"),
+        ({"users": ["spark"]}, "users", "'spark' that is not ours"),
+        ({"cluster": {"name": "other", "master": "spark://x:7077"}}, "cluster", "'other'"),
+        (
+            {"listeners": {"7078": {"by": "nc (pid 7)", "user": "root"}}},
+            "port",
+            "port 7078 (the worker) is taken by nc (pid 7)",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told(changes: dict, check: str, words: str):
+    found = problems(HOST, facts(**changes))
+    assert [problem.check for problem in found] == [check]
+    assert words in found[0].what
+    assert found[0].todo
+    assert not found[0].warning
+
+
+def test_a_worker_that_asks_for_more_than_the_host_has_is_told_the_sum():
+    greedy = replace(HOST, cores=8, memory_mib=7500, gpus=2)
+    found = {
+        one.check: one for one in problems(greedy, facts(gpus={"addresses": ["0"], "fault": ""}))
+    }
+    assert set(found) == {"cores", "memory", "gpu"}
+    assert found["cores"].what == "spark_cores is 8, the host has 4"
+    assert "spark_memory is 7500 MiB; the host has 8192 MiB, less 1024 MiB" in found["memory"].what
+    assert "leaves 7168 MiB" in found["memory"].what
+    assert found["memory"].todo == "spark_memory: 7168m or less"
+    assert found["gpu"].what == "spark_gpus is 2, nvidia-smi shows 1"
+
+
+def test_our_own_daemons_hold_their_ports_and_another_master_does_not_matter_to_a_worker():
+    ours = {"7078": {"by": "java (pid 9)", "user": "spark"}}
+    assert problems(HOST, facts(listeners=ours, cluster={"name": "lab", "master": "x"})) == []
+    assert problems(HOST, facts(listeners={"7077": {"by": "x", "user": "root"}})) == []
+
+
+def test_a_gpu_that_fails_does_not_matter_where_none_is_wanted():
+    broken = {"addresses": [], "fault": "nvidia-smi hangs"}
+    assert problems(replace(HOST, gpus="none"), facts(gpus=broken)) == []
+
+
+def test_ports_that_the_firewall_will_close_are_a_warning_only():
+    found = problems(HOST, facts(open_ports=[22, 80, 443]), open_ports=(443,))
+    assert [(one.check, one.warning) for one in found] == [("firewall", True)]
+    assert "port 80" in found[0].what
+    assert Checked({"w": facts()}, found).errors == []
+    assert problems(HOST, facts(open_ports=[22, 80]), firewall=False) == []
+
+
+def test_all_hosts_must_have_one_python_and_different_addresses():
+    told = {
+        "a": facts(address="10.0.0.1"),
+        "b": facts(address="10.0.0.2"),
+        "c": facts(address="10.0.0.2", python=[3, 12, 1]),
+    }
+    found = list(preflight._common_problems(told))
+    assert [(one.host, one.check) for one in found] == [
+        ("c", "python"),
+        ("b", "address"),
+        ("c", "address"),
+    ]
+    assert "it has 3.12, most hosts have 3.11" in found[0].what
+
+
+def test_all_problems_come_in_one_error_with_the_gravest_code():
+    told = [
+        Problem("a", "sudo", "no", "do"),
+        Problem("b", "reach", "no", "do", code=4),
+        Problem("c", "firewall", "will be closed", "do", warning=True),
+    ]
+    with pytest.raises(SparkbundleError) as caught:
+        Checked({}, told).require()
+    assert caught.value.code == 4
+    assert [row.daemon for row in caught.value.troubles] == ["a", "b"]
+    assert "2 problems on 2 hosts; nothing was changed" in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("said", "complete", "will_do"),
+    [
+        ('openjdk version "17.0.15" 2025-04-15', True, True),
+        ('openjdk version "21" 2023-09-19', True, True),
+        ('openjdk version "1.8.0_402"', True, False),
+        ('openjdk version "17.0.15" 2025-04-15', False, False),
+        ("", False, False),
+    ],
+)
+def test_a_java_that_will_do(said: str, complete: bool, will_do: bool):
+    assert facts(java={"version": said, "complete": complete}).java_will_do is will_do
+
+
+def test_the_probe_tells_about_this_very_machine_and_changes_nothing():
+    """The script as it runs on hosts, without a package of ours, here."""
+    asked = json.dumps({"address": "127.0.0.1", "ports": [7077]})
+    done = subprocess.run(
+        [sys.executable, "-I", "-B", "-", asked, "10.0.0.9 5000 10.0.0.5 2222"],
+        stdin=preflight._SCRIPT.open("rb"),
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    told = json.loads(done.stdout)
+    assert told["python"][:2] == list(sys.version_info[:2])
+    assert told["address"] == "127.0.0.1"
+    assert told["address_is_mine"] is True
+    assert told["ssh_port"] == 2222
+    assert told["cores"] >= 1
+    assert told["memory_mib"] > 256
+    assert set(TOLD) <= set(told)

@@ -1,0 +1,223 @@
+"""Jobs on the cluster of this machine, through the real command line."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deploy.conftest import CommandLine, wait_until
+
+ON = ("--name", "one")
+
+SPARK_APP = """
+import pathlib, sys
+from pyspark.sql import SparkSession
+import helper
+spark = SparkSession.builder.getOrCreate()
+total = spark.sparkContext.parallelize(range(100), 2).map(helper.twice).sum()
+print("total", total, spark.conf.get("spark.try.it"))
+print("data", pathlib.Path(sys.argv[2]).read_text(), sys.argv[3:])
+print("to stderr", file=sys.stderr)
+pathlib.Path("made.txt").write_text("kept")
+spark.stop()
+sys.exit(int(sys.argv[1]))
+"""
+TICK_APP = """
+import sys, time
+for number in range(int(sys.argv[1])):
+    print("tick", number, flush=True)
+    time.sleep(0.2)
+"""
+
+
+@pytest.fixture
+def one(shared: CommandLine) -> CommandLine:
+    """The shared cluster, started again where an earlier test has ended it."""
+    shared("up", *ON, "--memory-per-worker", "512m")
+    (shared.home / "tick.py").write_text(TICK_APP)
+    return shared
+
+
+@pytest.fixture
+def ticking(one: CommandLine) -> Iterator[dict[str, Any]]:
+    """A job that runs for minutes, and has printed something."""
+    job = _submit(one, "3000")
+    wait_until(lambda: "tick 3" in one("logs", *ON, job["id"]).stdout)
+    yield job
+    one("cancel", *ON, job["id"])
+
+
+def _submit(cli: CommandLine, *words: str) -> dict[str, Any]:
+    job: dict[str, Any] = json.loads(cli("submit", *ON, "--json", "tick.py", *words).stdout)
+    return job
+
+
+def _find(cli: CommandLine, name: str) -> dict[str, Any]:
+    job: dict[str, Any] = cli.json("jobs", *ON, name)
+    return job
+
+
+def test_a_job_of_the_users_own(one: CommandLine):
+    """Settings, libraries, shipped files, exit code, output, and what it leaves behind."""
+    (one.home / "helper.py").write_text("def twice(number):\n    return 2 * number\n")
+    (one.home / "spark_app.py").write_text(SPARK_APP)
+    (one.home / "data.txt").write_text("content")
+    given = ["--py-files", "helper.py", "--conf", "spark.try.it=a b=c"]
+    words = ["7", "@data.txt", "--x=@@y", "--", "--wait"]
+    done = one("submit", *ON, "--wait", *given, "spark_app.py", *words, code=7)
+    assert "total 9900 a b=c" in done.stdout
+    assert "data content ['--x=@y', '--', '--wait']" in done.stdout
+    assert "to stderr" in done.stdout
+    assert "FAILED (exit code 7)" in done.stderr
+    job = _find(one, "spark-app")
+    assert (job["state"], job["exit"]) == ("FAILED", 7)
+    assert (Path(job["work"]) / "made.txt").read_text() == "kept"
+    assert "a b=c" not in " ".join(job["command"])
+    secret = one.properties("one")["spark.authenticate.secret"]
+    assert secret not in json.dumps(job) + Path(job["directory"], "job.json").read_text()
+
+
+def test_the_packaged_job(one: CommandLine):
+    done = one("submit", *ON, "--wait", "sentiment", "--help")
+    assert "Tell whether a film review praises or pans" in done.stdout
+    job = _find(one, "last")
+    assert (job["app"], job["state"], job["exit"]) == ("sentiment", "SUCCEEDED", 0)
+    assert job["id"].startswith("sentiment-")
+
+
+def test_a_job_goes_on_alone_and_is_cancelled(one: CommandLine):
+    job = _submit(one, "3000")
+    assert job["state"] == "RUNNING"
+    reader = one.popen("logs", *ON, "-f", job["id"])
+    assert reader.stdout is not None
+    wait_until(lambda: reader.stdout.readline() == "tick 3\n")
+    assert job["id"] in one("jobs", *ON).stdout
+    assert "still runs" in one("jobs", *ON, "--remove", job["id"], code=3).stderr
+    done = one.json("cancel", *ON, job["id"])
+    assert (done["state"], done["changed"]) == ("CANCELLED", True)
+    assert one.processes("one", f"job-{job['id']}") == []
+    _, err = reader.communicate(timeout=30)
+    assert reader.returncode == 0
+    assert "CANCELLED" in err
+    again = one.json("cancel", *ON, job["id"])
+    assert (again["state"], again["changed"]) == ("CANCELLED", False)
+    assert len(one("logs", *ON, "--tail", "2", job["id"]).stdout.splitlines()) == 2
+
+
+def test_a_killed_driver(ticking: dict[str, Any], one: CommandLine):
+    java = next(p for p in one.processes("one", f"job-{ticking['id']}") if p.name() == "java")
+    java.kill()
+    job = wait_until(lambda: _ended(one, ticking["id"]))
+    assert (job["state"], job["exit"]) == ("FAILED", 137)
+    assert "FAILED (killed by SIGKILL)" in one("jobs", *ON).stdout
+    wait_until(lambda: not one.processes("one", f"job-{ticking['id']}"))
+
+
+def test_a_killed_watcher_does_not_leave_the_driver(ticking: dict[str, Any], one: CommandLine):
+    watcher = next(p for p in one.processes("one") if "supervise" in p.cmdline())
+    watcher.kill()
+    job = wait_until(lambda: _ended(one, ticking["id"]))
+    assert (job["state"], job["exit"]) == ("LOST", None)
+    role = f"job-{ticking['id']}"
+    wait_until(lambda: "java" not in [process.name() for process in one.processes("one", role)])
+
+
+def _ended(cli: CommandLine, name: str) -> dict[str, Any]:
+    job = _find(cli, name)
+    return {} if job["state"] == "RUNNING" else job
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGINT])
+def test_the_job_goes_on_when_its_terminal_is_gone(one: CommandLine, number: signal.Signals):
+    process = one.popen("submit", *ON, "--wait", "tick.py", "3000")
+    assert process.stdout is not None
+    wait_until(lambda: process.stdout.readline() == "tick 2\n")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    job = _find(one, "last")
+    try:
+        assert job["state"] == "RUNNING"
+        if number != signal.SIGKILL:
+            assert process.returncode == 130
+            assert f"{job['id']} goes on" in err
+            assert f"sparkbundle logs -f --name one {job['id']}" in err
+    finally:
+        one("cancel", *ON, job["id"])
+
+
+def test_names_of_jobs(one: CommandLine):
+    first, second = _submit(one, "1")["id"], _submit(one, "1")["id"]
+    wait_until(lambda: _ended(one, first) and _ended(one, second))
+    assert _find(one, "last")["id"] == second
+    assert _find(one, first)["id"] == first
+    assert "jobs: " in one("jobs", *ON, "tick-", code=3).stderr
+    wrong = one("logs", *ON, f"{first}x", code=3).stderr
+    assert f"there is no job '{first}x'" in wrong
+    assert f"did you mean {first}?" in wrong
+    assert "sparkbundle jobs --name one" in one("cancel", *ON, "zzz", code=3).stderr
+    assert one.json("jobs", *ON, "--remove", first) == {"removed": [first]}
+    assert one("jobs", *ON, first, code=3)
+    assert second in one.json("jobs", *ON, "--prune", "0")["removed"]
+    assert [job for job in one.json("jobs", *ON)["jobs"] if job["state"] != "RUNNING"] == []
+
+
+def test_down_ends_the_jobs(ticking: dict[str, Any], one: CommandLine):
+    one("down", *ON)
+    job = _find(one, ticking["id"])
+    assert job["state"] == "CANCELLED"
+    assert "is not up" in one("submit", *ON, "tick.py", "1", code=3).stderr
+    assert "tick 3" in one("logs", *ON, ticking["id"]).stdout
+
+
+def test_help_and_usage(cli: CommandLine):
+    for command in ("submit", "jobs", "logs", "cancel"):
+        shown = cli(command, "--help").stdout
+        assert "Examples:" in shown
+        assert "--json" in shown
+    assert "--wiat" in cli("submit", "--wiat", "app.py", code=2).stderr
+    assert "-i names" in cli("jobs", "-i", "hosts.yml", "--name", "x", code=2).stderr
+    assert "do not go together" in cli("jobs", "last", "--prune", "3", code=2).stderr
+    assert "no jobs on cluster 'default'" in cli("jobs").stdout
+    assert cli.json("jobs") == {"jobs": []}
+    assert "there is no job 'last'" in cli("logs", "last", code=3).stderr
+    assert not cli.state.exists()
+
+
+def test_what_cannot_be_sent_is_told_before_anything_is_done(cli: CommandLine):
+    told = cli("submit", "sentiment", "train", "@nothing", "model", code=3).stderr
+    assert "there is no file or folder 'nothing'" in told
+    assert "for the text itself: @@nothing" in told
+    assert "neither 'sentiment' nor" in cli("submit", "train", code=3).stderr
+    assert "a library" in cli("submit", "x.whl", code=3).stderr
+    assert "options of its own" in cli("submit", "--conf", "spark.a=1", "sentiment", code=3).stderr
+    (cli.home / "app.py").touch()
+    assert "is not up" in cli("submit", "app.py", code=3).stderr
+    assert not cli.state.exists()
+
+
+def test_the_agent_needs_the_standard_library_only():
+    """It runs on hosts with nothing else, of Python 3.11.2, as the role copies it."""
+    import yaml
+
+    import sparkbundle.job_agent
+
+    folder = Path(sparkbundle.job_agent.__file__).parent
+    role = Path(__file__).parents[2] / "roles" / "jobs"
+    modules = yaml.safe_load((role / "vars/main.yml").read_text())["jobs_modules"]
+    assert sorted(modules) == sorted(p.name for p in folder.glob("*.py") if p.stem != "__main__")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import job_agent.main; "
+        "print({n.split('.')[0] for n in sys.modules} - set(sys.stdlib_module_names))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-ISB", "-c", code, str(folder.parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert eval(done.stdout) <= {"job_agent", "__main__"}
