@@ -62,6 +62,8 @@ def clean_environment(place: ClusterPlace, *, role: str, spark: Spark) -> dict[s
         # Without it Spark would read the user's own conf/spark-env.sh and log settings.
         "SPARK_CONF_DIR": str(place.conf),
         "SPARK_LOCAL_IP": HOST,
+        # Else the pages name the machine, and their links lead to another address.
+        "SPARK_PUBLIC_DNS": HOST,
         "SPARK_LOCAL_DIRS": str(place.local),
         "SPARK_DAEMON_MEMORY": HEAP,
         "SPARK_DAEMON_JAVA_OPTS": FAST_JVM,

@@ -207,7 +207,10 @@ def _variables(
         )
         variables |= {"cores": size.cores, "memory_mib": size.memory_mib, "gpus": str(host.gpus)}
         variables |= _with_configs(
-            {"worker": text}, facts, wheelhouse, str((size, host.gpus, settings.host))
+            {"worker": text},
+            facts,
+            wheelhouse,
+            str((size, offered_gpus(host, facts), settings.host)),
         )
     return variables
 

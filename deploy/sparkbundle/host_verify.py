@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkbundle import ports
+from sparkbundle.daemons import FAST_JVM
 from sparkbundle.errors import SparkbundleError, Trouble
 from sparkbundle.host_plan import PAGE_PORT, ClusterPlan, HostPlan
 from sparkbundle.hosts import Hosts
@@ -22,6 +23,13 @@ from sparkbundle.output import Steps
 
 _POLL_SECONDS = 0.5
 _SMOKE_SCRIPT = Path(__file__).with_name("smoke_job.py")
+# A job of seconds: what counts is that its processes start fast.
+_SMOKE_ARGUMENTS = (
+    *("--driver-memory", "512m", "--driver-java-options", FAST_JVM),
+    *("--conf", f"spark.executor.extraJavaOptions={FAST_JVM}"),
+    *("--conf", "spark.ui.enabled=false", "--conf", "spark.eventLog.enabled=false"),
+    "pyspark-shell",
+)
 VERIFIED = "/var/lib/sparkbundle/verified.json"
 
 
@@ -208,8 +216,7 @@ def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]
         "SPARK_CONF_DIR": "/etc/sparkbundle",
         "SPARK_LOCAL_IP": plan.master.address,
         "PYSPARK_PYTHON": "/opt/sparkbundle/current/bin/python",
-        "PYSPARK_SUBMIT_ARGS": "--driver-memory 512m --conf spark.ui.enabled=false "
-        "--conf spark.eventLog.enabled=false pyspark-shell",
+        "PYSPARK_SUBMIT_ARGS": shlex.join(_SMOKE_ARGUMENTS),
         "HOME": "/tmp",  # noqa: S108 - the unit's own
     }
     # The script comes on the standard input: nothing is left behind on the host.

@@ -4,6 +4,7 @@ Fabric accepts any host key unless it is told not to. Here a key is learned when
 met for the first time, into a file of this cluster's own, and after that only this key will do.
 """
 
+import logging
 import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,9 @@ CONNECT_SECONDS = 10.0
 KEEPALIVE_SECONDS = 15
 _AT_ONCE = 50
 T = TypeVar("T")
+# What goes wrong is raised, and told once. Without a handler Python prints what paramiko notes
+# about it, with tracebacks, on stderr.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, kw_only=True)

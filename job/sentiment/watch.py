@@ -87,7 +87,7 @@ class Watch:
                 if self.context is not None:
                     self._look(self.context, executors)
             except (Py4JError, OSError):
-                return  # Spark has ended.
+                continue  # Spark is not ready to tell, or has ended.
 
     def _say_what_is_missing(self, executors: int, conf: SparkConf) -> None:
         if self._said:
@@ -120,7 +120,8 @@ class Watch:
 
 def _executors(jvm: JVMView) -> int:
     """How many executors the application has; none before Spark knows itself."""
-    environment = jvm.org.apache.spark.SparkEnv.get()
+    # Scala's object, which knows it earlier than there is a SparkContext.
+    environment = getattr(getattr(jvm.org.apache.spark, "SparkEnv$"), "MODULE$").get()
     if environment is None:
         return 0
     # The driver counts as one.

@@ -13,6 +13,7 @@ import pytest
 from sparkbundle import sending
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.hosts import Hosts
+from sparkbundle.reach import choose
 from sparkbundle.sending import load, push
 from sparkbundle.transfer import Moved, Target, remote_target, size, target
 from tests.deploy.conftest import CommandLine, wait_until
@@ -43,15 +44,15 @@ def sample(folder: Path) -> Path:
     return folder
 
 
-def send(lab: Lab, *paths: Path, to: str, sudo: bool = False, force: bool = False):
+def send(lab: Lab, *paths: Path, to: str, force: bool = False, on: str = "all"):
     inventory = lab.inventory()
     place = remote_target(to, several=len(paths) > 1)
     with Hosts(inventory) as hosts:
         return push(
             hosts,
             load(paths, place),
-            chosen=inventory.hosts,
-            sudo=sudo,
+            chosen=choose(inventory, [on]),
+            sudo=False,
             force=force,
             tell=lambda _host, _count: None,
         )
@@ -218,7 +219,7 @@ def test_a_file_that_shrinks_meanwhile_is_an_error(
         return plain(member)
 
     monkeypatch.setattr(sending, "_plain", shrink)
-    failed = send(lab, file, to="copy")["boss"]
+    failed = send(lab, file, to="copy", on="boss")["boss"]
     assert isinstance(failed, SparkbundleError)
     assert failed.where == str(file)
     wait_until(lambda: not names(lab.servers["boss"].home), seconds=10)

@@ -4,6 +4,7 @@ No OpenSSH server is needed: paramiko's speaks the same protocol. As sshd does, 
 command in a session of its own, closes the command's input with the channel, and forwards.
 """
 
+import functools
 import os
 import select
 import shutil
@@ -66,7 +67,7 @@ class SshHost:
         self.home = home
         self.name = name
         self.user_key = user_key
-        self.host_key = paramiko.RSAKey.generate(2048)
+        self.host_key = paramiko.ECDSAKey.generate()
         self.forwards = True
         self.forwarded: list[tuple[str, int]] = []
         self.pending: dict[int, socket.socket] = {}
@@ -162,12 +163,18 @@ def _relay(channel: paramiko.Channel, server: socket.socket) -> None:
                     other.sendall(block)
 
 
+@functools.cache
+def user_key() -> paramiko.RSAKey:
+    """The key of the user, the same in all tests: making one takes time."""
+    return paramiko.RSAKey.generate(2048)
+
+
 class Lab:
-    """Some SSH hosts and their inventory; `gone` is in it, but nobody answers there."""
+    """Some SSH hosts and their inventory."""
 
     def __init__(self, directory: Path, *, names: tuple[str, ...]) -> None:
         self.directory = directory
-        key = paramiko.RSAKey.generate(2048)
+        key = user_key()
         self.key = directory / "key"
         key.write_private_key_file(str(self.key))
         self.servers = {name: SshHost(directory / name, key, name) for name in names}
@@ -209,7 +216,7 @@ class Lab:
 
 @contextmanager
 def lab_of(directory: Path, *names: str) -> Iterator[Lab]:
-    """A lab while the block runs; skips the test where a key cannot be made."""
+    """A lab while the block runs."""
     lab = Lab(directory, names=names)
     try:
         yield lab
@@ -251,7 +258,7 @@ def test_openssh_takes_the_key_that_was_learned_and_no_other(lab: Lab):
     run = ["ssh", "-F", "/dev/null", "-o", "BatchMode=yes", *words[1:]]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
-    lab.servers["boss"].host_key = paramiko.RSAKey.generate(2048)
+    lab.servers["boss"].host_key = paramiko.ECDSAKey.generate()
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 255
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in done.stderr
@@ -265,7 +272,7 @@ def test_a_changed_key_a_refused_key_and_no_host_have_their_codes(lab: Lab, tmp_
     with Hosts(inventory) as hosts:
         hosts.connection(inventory.master)
         assert hosts.learned == {}
-    lab.servers["boss"].host_key = paramiko.RSAKey.generate(2048)
+    lab.servers["boss"].host_key = paramiko.ECDSAKey.generate()
     with Hosts(inventory) as hosts, pytest.raises(SparkbundleError, match="another host key") as e:
         hosts.connection(inventory.master)
     assert e.value.code == UNREACHABLE

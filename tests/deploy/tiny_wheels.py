@@ -36,7 +36,7 @@ def write_wheel(folder: Path, name: str, version: str, tag: str, content: dict[s
     path = folder / f"{name}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
         for file, data in content.items():
-            wheel.writestr(file, data)
+            wheel.writestr(zipfile.ZipInfo(file), data)
     return path
 
 

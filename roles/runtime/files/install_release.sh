@@ -86,8 +86,8 @@ uv() {
 }
 
 install_wheels() {
-    set -- # one --find-links a wheel
-    for directory in "$store"/*/; do set -- "$@" --find-links "$directory"; done
+    set -- # one --find-links a wheel: another release's may have the same name
+    for hash in $(listed | cut -d ' ' -f 1); do set -- "$@" --find-links "$store/$hash"; done
     uv pip install --python "$release/bin/python" --no-index "$@" --require-hashes --no-deps \
         --link-mode hardlink --requirements "$requirements"
 }

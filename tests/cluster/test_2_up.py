@@ -1,0 +1,171 @@
+"""`up` from bare hosts, again, and on hosts that somebody has changed."""
+
+import re
+
+import pytest
+
+from tests.cluster import machines
+from tests.cluster.conftest import HOSTS, MASTER, WORKERS, Cluster, root
+
+NOTHING = "nothing to do: all hosts are as they shall be"
+
+
+def test_from_bare_to_ready_in_one_command(bare: Cluster):
+    done = bare("up")
+    steps = re.findall(r"^\[(\d+)/(\d+)\] (.*) … .*\(?\d+\.\d s\)?$", done.stderr, re.MULTILINE)
+    assert [int(number) for number, _, _ in steps] == list(range(1, int(steps[0][1]) + 1))
+    for name in HOSTS:
+        assert re.search(rf"^ +{name} +changed \d+, ok \d+$", done.stderr, re.MULTILINE)
+    assert "worker-1   ALIVE, 2 cores, 1024 MiB" in done.stdout
+    assert "worker-2   ALIVE, 1 cores, 768 MiB" in done.stdout
+    assert "worker-1: 2 tasks, worker-2: 1 tasks" in done.stdout
+    assert "next:\n  sparkbundle submit -i" in done.stderr
+
+
+def test_again_it_changes_nothing_and_asks_no_role(cluster: Cluster):
+    done = cluster("up")
+    assert done.stderr.count(NOTHING) == 5
+    assert "is ready (changed=0)" in done.stdout
+
+
+def test_with_every_role_at_every_host_it_changes_nothing_either(cluster: Cluster):
+    told = cluster.json("up", "--thorough")
+    assert {name: host["changed"] for name, host in told["hosts"].items()} == {
+        name: [] for name in HOSTS
+    }
+    assert told["changed"] == 0
+    assert cluster("up", "--check", "--thorough").stdout.startswith("nothing would change")
+
+
+def test_status_tells_the_same_truth(cluster: Cluster):
+    told = cluster.json("status")
+    assert told["healthy"]
+    assert told["master"] == MASTER
+    found = {host["name"]: host for host in told["hosts"]}
+    assert [found[name]["daemons"] for name in HOSTS] == [["master"], ["worker"], ["worker"]]
+    assert [(found[name]["cores"], found[name]["memory_mib"]) for name in WORKERS] == [
+        (2, 1024),
+        (1, 768),
+    ]
+    assert found["worker-1"]["labels"] == ["big"]
+
+
+def test_what_somebody_changed_is_told_and_mended(cluster: Cluster):
+    """A settings file, a unit, the firewall, a daemon that was stopped: each on another host."""
+    root("master", "echo spark.ui.killEnabled=true >> /etc/sparkbundle/master.properties")
+    root("worker-1", "nft delete table inet sparkbundle")
+    root("worker-2", "systemctl disable --now spark-worker")
+    told = cluster.json("status", code=1)
+    faults = {host["name"]: " ".join(host["faults"]) for host in told["hosts"]}
+    assert "/etc/sparkbundle/master.properties has changed" in faults["master"]
+    assert "firewall has changed" in faults["worker-1"]
+    assert "spark-worker is inactive" in faults["worker-2"]
+    told = cluster.json("up")
+    changed = {name: host["changed"] for name, host in told["hosts"].items()}
+    assert len(changed["master"]) == 2  # the file, and the master that is started with it
+    assert len(changed["worker-1"]) == 1
+    assert len(changed["worker-2"]) == 1
+    assert told["verified"]["smoke_tasks"] == {"worker-1": 2, "worker-2": 1}
+    cluster.invariant()
+
+
+def test_the_users_own_settings_reach_the_jobs(cluster: Cluster):
+    tree = cluster.inventory.read_text()
+    cluster.inventory.write_text(
+        tree.replace("vars:\n", "vars:\n    spark_settings: {spark.sql.shuffle.partitions: 7}\n", 1)
+    )
+    try:
+        assert cluster.json("up")["changed"] == 1
+        settings = root("master", "cat /etc/sparkbundle/spark-defaults.conf")
+        assert "spark.sql.shuffle.partitions=7\n" in settings
+    finally:
+        cluster.inventory.write_text(tree)
+    assert cluster.json("up")["changed"] == 1
+    cluster.invariant()
+
+
+def test_a_host_serves_one_cluster(cluster: Cluster, tmp_path):
+    other = Cluster(tmp_path)
+    text = other.inventory.read_text()
+    other.inventory.write_text(text.replace("cluster_name: vagrant", "cluster_name: other"))
+    refused = other("up", code=3)
+    assert refused.stderr.count("it belongs to cluster 'vagrant'") == 3
+    assert "nothing was changed on any host" in refused.stderr
+    cluster.invariant()
+
+
+@pytest.fixture
+def simulated_gpus(cluster: Cluster):
+    """Two simulated GPUs on worker-2: a program in nvidia-smi's place, good for scheduling only."""
+    link = "/usr/local/lib/simulated-nvidia-smi /usr/local/bin/nvidia-smi"
+    root("worker-2", f"echo 2 > /etc/simulated-gpus; ln -s {link}")
+    yield
+    root("worker-2", "rm -f /usr/local/bin/nvidia-smi /etc/simulated-gpus")
+    cluster("up")
+    cluster.invariant()
+
+
+GPU_JOB = """
+import json
+from pyspark import SparkConf, SparkContext, TaskContext
+conf = SparkConf().set("spark.executor.resource.gpu.amount", "1")
+sc = SparkContext(conf=conf.set("spark.task.resource.gpu.amount", "1").set("spark.cores.max", "1"))
+mine = lambda _: [TaskContext.get().resources()["gpu"].addresses]
+print("GPUS", json.dumps(sc.parallelize([0], 1).mapPartitions(mine).collect()))
+"""
+
+
+def test_simulated_gpus_are_offered_and_given_to_tasks(cluster: Cluster, simulated_gpus, tmp_path):
+    cluster("up")
+    told = {host["name"]: host for host in cluster.json("status")["hosts"]}
+    assert told["worker-2"]["gpus"] == ["0", "1"]
+    assert told["worker-1"]["gpus"] == []
+    job = tmp_path / "gpu.py"
+    job.write_text(GPU_JOB)
+    out = cluster("submit", "--wait", job).stdout
+    assert re.search(r'^GPUS \[\["[01]"\]\]$', out, re.MULTILINE)
+    # A driver that fails is told, and the worker does without its GPUs.
+    root("worker-2", "rm /etc/simulated-gpus; systemctl restart spark-worker")
+    told = {host["name"]: host for host in cluster.json("status", code=1)["hosts"]}
+    assert any("nvidia-smi fails" in fault for fault in told["worker-2"]["faults"])
+
+
+def test_a_job_that_takes_too_much_memory_does_not_take_the_worker_with_it(
+    cluster: Cluster, tmp_path
+):
+    """F11: the kernel kills what is too large in the worker's control group; the worker lives."""
+    before = root("worker-1", "systemctl show -P MainPID spark-worker")
+    root("worker-1", "systemctl set-property --runtime spark-worker MemoryMax=1800M")
+    job = tmp_path / "greedy.py"
+    job.write_text(
+        "from pyspark import SparkConf, SparkContext\n"
+        "sc = SparkContext(conf=SparkConf().set('spark.task.maxFailures', '1'))\n"
+        "eat = lambda _: [len(bytearray(b'x') * (4 << 30))]\n"
+        "print(sc.parallelize(range(3), 3).mapPartitions(eat).collect())\n"
+    )
+    try:
+        out = cluster("submit", "--wait", job, code=1).stdout
+    finally:
+        root("worker-1", "systemctl set-property --runtime spark-worker MemoryMax=infinity")
+    assert re.search("Python worker exited unexpectedly|ExecutorLostFailure|MemoryError", out)
+    assert root("worker-1", "systemctl show -P MainPID spark-worker") == before
+    cluster.invariant()
+
+
+def test_open_ports_of_the_inventory_stay_open(cluster: Cluster):
+    tree = cluster.inventory.read_text()
+    root("worker-1", "systemd-run --unit=web python3 -m http.server 8088")
+    probe = "timeout 3 bash -c '</dev/tcp/{}/8088' && echo open || echo closed"
+    address = machines.address("worker-1")
+    try:
+        assert machines.ssh("outsider", probe.format(address)).stdout == "closed\n"
+        cluster.inventory.write_text(
+            tree.replace("vars:\n", "vars:\n    firewall_open_ports: [8088]\n", 1)
+        )
+        cluster("up")
+        assert machines.ssh("outsider", probe.format(address)).stdout == "open\n"
+    finally:
+        root("worker-1", "systemctl stop web")
+        cluster.inventory.write_text(tree)
+    cluster("up")
+    cluster.invariant()

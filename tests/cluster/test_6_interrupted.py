@@ -1,0 +1,137 @@
+"""Deploys that are killed, disks that are full, hosts that die: run again, all is as it shall be.
+
+It ends with `down` and `down --purge`, and begins with them: from here on hosts have Java and
+nftables, so nothing needs a network but the cluster's own.
+"""
+
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.cluster import machines
+from tests.cluster.conftest import HOSTS, Cluster, root
+from tests.cluster.test_5_hosts import left_behind
+
+
+def test_down_and_up_again(cluster: Cluster):
+    cluster("down")
+    told = cluster.json("status", code=1)
+    assert not told["healthy"]
+    for name in HOSTS:
+        assert root(name, "pgrep -c java", check=False) == "0\n"
+        assert "sparkbundle" in root(name, "nft list tables")
+        assert "disabled" in root(name, "systemctl is-enabled spark-master spark-worker; true")
+    assert cluster("down").stdout.count("changed 0") == 3
+    cluster("up")
+    cluster.invariant()
+
+
+def test_down_purge_leaves_nothing_behind(cluster: Cluster):
+    cluster("down", "--purge")
+    for name in HOSTS:
+        assert left_behind(name) == "", name
+    assert not (cluster.home / "state/hosts/vagrant").exists()
+    cluster("down", "--purge")
+
+
+@pytest.fixture(scope="module")
+def no_registry(cluster: Cluster):
+    """F19: the hosts reach each other and this machine, and nothing else."""
+    rule = ("-s", machines.NETWORK, "!", "-d", machines.NETWORK, *machines.MARK)
+    subprocess.run(["iptables", "-w", "-I", "FORWARD", *rule], check=True)
+    yield
+    subprocess.run(["iptables", "-w", "-D", "FORWARD", *rule], check=True)
+
+
+@pytest.mark.parametrize("step", range(3, 11))
+def test_a_deploy_killed_in_any_phase(cluster: Cluster, no_registry, step: int):
+    """F8: SIGKILL to the operator's process as soon as a phase has begun; the next run goes on.
+
+    The first of these deploys finds bare hosts, the last one an almost complete cluster.
+    """
+    process = cluster.popen("up")
+    assert process.stderr is not None
+    began = False
+    for line in process.stderr:
+        if re.match(rf"\[{step - 1}/", line):
+            began = True
+            time.sleep(2.0)
+            break
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert began
+    # The lock is free at once, and nothing of the killed run works on.
+    assert subprocess.run(["pgrep", "-f", str(cluster.home)], check=False).returncode == 1
+
+
+def test_after_all_these_it_converges(cluster: Cluster, no_registry):
+    told = cluster.json("up")
+    assert told["verified"]["workers"].keys() == {"worker-1", "worker-2"}
+    assert cluster.json("up", "--thorough")["changed"] == 0
+    cluster.invariant()
+
+
+def test_an_interrupted_deploy_says_so(cluster: Cluster):
+    root("worker-1", "rm /etc/sparkbundle/worker.properties")
+    process = cluster.popen("up")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("[3/"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; hosts may be half done" in err
+    cluster("up")
+    cluster.invariant()
+
+
+def test_a_host_that_dies_in_mid_deploy(cluster: Cluster):
+    """The others are done and work; the table says which one failed, and where."""
+    cluster("down", "--purge")
+    process = cluster.popen("up")
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("[4/"):
+            machines.force_stop("worker-2")
+            break
+    _, err = process.communicate(timeout=500)
+    machines.start("worker-2")
+    assert process.returncode == 7, "".join(said) + err
+    assert "worker-2 failed; the cluster works without" in err
+    assert re.search(r"worker-2 +install the runtime: ", err)
+    cluster("up")
+    cluster.invariant()
+
+
+def test_a_disk_that_fills_up_in_mid_deploy(cluster: Cluster):
+    """F7: the message names the host; with room again the next run mends it."""
+    cluster("down", "--purge")
+    process = cluster.popen("up")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("[3/"):
+            # After the check that would have refused it.
+            root("worker-1", "mkdir -p /opt/sparkbundle")
+            root("worker-1", "mount -t tmpfs -o size=300m,mode=0755 small /opt/sparkbundle")
+            break
+    _, err = process.communicate(timeout=500)
+    try:
+        assert process.returncode == 7
+        assert re.search(r"worker-1 +install the runtime: .*", err)
+        assert "No space left on device" in err
+    finally:
+        root("worker-1", "umount --lazy /opt/sparkbundle")
+    cluster("up")
+    cluster.invariant()
+
+
+def test_the_end_leaves_nothing_behind(cluster: Cluster):
+    cluster("down", "--purge")
+    for name in HOSTS:
+        assert left_behind(name) == "", name

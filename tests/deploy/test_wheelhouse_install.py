@@ -1,0 +1,218 @@
+"""What hosts do with the wheelhouse, by the real script and uv; what is in sparkbundle's wheel."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sparkbundle import resources, wheelhouse
+from sparkbundle.wheelhouse_cache import Bundle, locked_cache
+from sparkbundle.wheelhouse_lock import Target
+from tests.deploy.tiny_wheels import MANY, make_wheel, write_wheel
+
+ROOT = Path(__file__).parents[2]
+PYTHON = getattr(sys, "_base_executable", sys.executable)
+FILES = {"__init___py": b"HOME = 1\n", "more_py": b"MORE = 1\n"}
+
+
+class Host:
+    """A host's directories, and the bundles as the runtime role unpacks them there."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.releases, self.wheels, self.cache = (root / n for n in ("releases", "wheels", "cache"))
+        self.wheels.mkdir()
+
+    def send(self, **wheels: list[Path]) -> tuple[str, Path, list[Bundle]]:
+        with locked_cache(print) as cache:
+            cache.fresh_work()
+            bundles = [cache.add(name, "0", files) for name, files in wheels.items()]
+        digest, text = wheelhouse._requirements(bundles, Target(python=(3, 11), machine="x86_64"))
+        requirements = self.root / f"{digest}.txt"
+        requirements.write_text(text)
+        for bundle in bundles:
+            if not (self.wheels / bundle.stamp).exists():
+                subprocess.run(["tar", "-xf", bundle.path, "-C", self.wheels], check=True)
+        return digest, requirements, bundles
+
+    def install(self, digest: str, requirements: Path, *, code: int = 0) -> str:
+        words = [self.releases, digest, self.wheels, requirements, self.cache, PYTHON]
+        script = resources.roles() / "runtime/files/install_release.sh"
+        done = subprocess.run(
+            ["/bin/sh", script, *words],
+            # Settings that would lead the installer astray.
+            env={"PATH": os.environ["PATH"], "UV_INDEX_URL": "http://x.invalid", "UV_OFFLINE": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stderr if code else done.stdout
+
+    def file(self, digest: str, name: str) -> Path:
+        (path,) = self.releases.glob(f"{digest}/lib/python*/site-packages/{name}")
+        return path
+
+
+@pytest.fixture(scope="session")
+def uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = Path(sys.executable).with_name("uv").read_bytes()
+    folder = tmp_path_factory.mktemp("uv")
+    return write_wheel(folder, "uv", "1.0", f"py3-none-{MANY}", {"uv-1.0.data/scripts/uv": program})
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "controller"))
+    return Host(tmp_path)
+
+
+def wheels(folder: Path, uv: Path, *, own: bytes = b"A = 1\n", rest: str = "1.0") -> dict:
+    folder.mkdir(exist_ok=True)
+    return {
+        "pyspark": [make_wheel(folder, "pyspark", "1.0", more_py=b"MORE = 1\n")],
+        "torch": [make_wheel(folder, "torch", "1.0")],
+        "rest": [make_wheel(folder, n, v) for n, v in (("alpha", "1.0"), ("beta", rest))],
+        "own": [make_wheel(folder, "sentiment", "0.1.0", own_py=own)],
+        "uv": [Path(shutil.copy(uv, folder))],
+    }
+
+
+def test_a_release_is_installed_once_and_shares_files_with_the_next(host: Host, uv: Path):
+    digest, requirements, _ = host.send(**wheels(host.root / "made", uv))
+    said = host.install(digest, requirements)
+    assert re.fullmatch(rf"release {digest}: 5 packages installed in \d+ s\n", said)
+    release = host.releases / digest
+    assert release.joinpath("spark").resolve() == host.file(digest, "pyspark").resolve()
+    assert (release / ".complete").is_file()
+    python = release / "bin/python"
+    code = "import alpha, beta, sentiment.own, pyspark.more; print(sentiment.own.__cached__)"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).is_file(), "bytecode is there before anybody has imported it"
+    for path in [release, *release.rglob("*")]:
+        assert path.is_symlink() or not path.stat().st_mode & 0o022, path
+        assert path.lstat().st_uid == os.geteuid()
+    assert not list(host.releases.glob(".install*"))
+
+    before = (release / ".complete").stat()
+    assert host.install(digest, requirements) == f"release {digest} is installed\n"
+    assert (release / ".complete").stat() == before
+
+    # The job has changed, and one package of the rest: its bundle comes with the others anew.
+    second, requirements, bundles = host.send(
+        **wheels(host.root / "made", uv, own=b"A = 2\n", rest="1.1")
+    )
+    assert second != digest
+    host.install(second, requirements)
+    shared = ["pyspark/more.py", "pyspark/__pycache__/more.*.pyc", "torch/__init__.py",
+              "alpha/__init__.py", "alpha/__pycache__/__init__.*.pyc"]  # fmt: skip
+    for name in shared:
+        assert host.file(digest, name).samefile(host.file(second, name)), name
+    for name in ("sentiment/own.py", "sentiment/__pycache__/own.*.pyc", "beta/__init__.py"):
+        assert not host.file(digest, name).samefile(host.file(second, name)), name
+    # Of the bundles that no release needs any more nothing is left.
+    assert {path.name for path in host.wheels.iterdir()} == {
+        name for bundle in bundles for name in (bundle.stamp, bundle.directory)
+    }
+    assert len(list(host.cache.glob("wheels/*/*.whl"))) == 6
+
+
+def test_what_a_killed_installation_left_is_made_anew(host: Host, uv: Path):
+    digest, requirements, _ = host.send(**wheels(host.root / "made", uv))
+    (host.releases / digest / "lib").mkdir(parents=True)
+    (host.releases / digest / "lib/half").touch()
+    (host.releases / ".install.abc").mkdir()
+    host.install(digest, requirements)
+    assert (host.releases / digest / ".complete").is_file()
+    assert not (host.releases / digest / "lib/half").exists()
+    assert not (host.releases / ".install.abc").exists()
+
+
+def test_an_altered_wheel_is_not_installed_and_is_sent_again(host: Host, uv: Path):
+    made = wheels(host.root / "made", uv)
+    digest, requirements, bundles = host.send(**made)
+    (wheel,) = host.wheels.glob("torch-*/torch*.whl")
+    content = bytearray(wheel.read_bytes())
+    content[len(content) // 2] ^= 1
+    wheel.write_bytes(content)
+    said = host.install(digest, requirements, code=1)
+    assert f"{bundles[1].directory}/{wheel.name}" in said and "the next run sends it again" in said
+    assert not (host.releases / digest).exists()
+    assert not (host.wheels / bundles[1].stamp).exists()
+    assert (host.wheels / bundles[0].stamp).exists(), "only the damaged one"
+    host.send(**wheels(host.root / "made", uv))
+    host.install(digest, requirements)
+
+
+def test_the_installer_itself_checks_hashes(host: Host, uv: Path):
+    digest, requirements, _ = host.send(**wheels(host.root / "made", uv))
+    text = requirements.read_text()
+    requirements.write_text(re.sub(r"(torch==1.0 --hash=sha256:)\w{4}", r"\g<1>0000", text))
+    said = host.install(digest, requirements, code=1)
+    assert "torch" in said and "the packages cannot be installed" in said
+    assert not (host.releases / digest / ".complete").exists()
+
+
+def test_a_release_without_the_job_is_not_complete(host: Host, uv: Path):
+    made = wheels(host.root / "made", uv)
+    del made["own"]
+    digest, requirements, _ = host.send(**made)
+    assert "sentiment\nerror: installed, but" in host.install(digest, requirements, code=1)
+    assert not (host.releases / digest / ".complete").exists()
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of sparkbundle, built in a copy of the checkout and unpacked."""
+    root = tmp_path_factory.mktemp("wheel")
+    skipped = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "notebooks")
+    for folder in ("deploy", "roles", "job"):
+        shutil.copytree(ROOT / folder, root / "checkout" / folder, ignore=skipped)
+    before = sorted(root.glob("checkout/job/**/*"))
+    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    command = [sys.executable, "-m", "pip", *words, "--wheel-dir", root, root / "checkout/deploy"]
+    subprocess.run(command, check=True)
+    assert sorted(root.glob("checkout/job/**/*")) == before, "nothing is written into the sources"
+    (wheel,) = root.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(root / "unpacked")
+    return root / "unpacked"
+
+
+def test_the_wheel_of_sparkbundle_needs_no_checkout(unpacked: Path):
+    inside = unpacked / "sparkbundle/bundled"
+    for source, name in ((ROOT / "roles", "roles"), (ROOT / "deploy/playbooks", "playbooks")):
+        files = [p.relative_to(source) for p in source.rglob("*") if p.is_file()]
+        wanted = {p for p in files if "__pycache__" not in p.parts}
+        assert {
+            p.relative_to(inside / name) for p in (inside / name).rglob("*") if p.is_file()
+        } == wanted
+    code = """
+from sparkbundle import resources as r
+locks = r.locks()
+for path in (r.roles(), r.playbooks(), locks.job, locks.cpu, locks.cuda, locks.builder,
+             r.sentiment_wheel_or_source()):
+    print(path)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = [Path(line) for line in done.stdout.splitlines()]
+    assert len(found) == 7 and all(path.is_relative_to(inside) and path.exists() for path in found)
+    assert zipfile.ZipFile(found[-1]).read("sentiment/cli.py")
+
+
+def test_a_checkout_has_them_too():
+    assert resources.roles() == ROOT / "roles"
+    assert resources.playbooks() == ROOT / "deploy/playbooks"
+    assert resources.locks().builder == ROOT / "deploy/requirements-builder.lock"
+    assert resources.sentiment_wheel_or_source() == ROOT / "job"
