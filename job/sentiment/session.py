@@ -145,11 +145,9 @@ def spark_session(
     logging.getLogger().addFilter(_is_news)
     warnings.filterwarnings("ignore", message="Unable to cleanly shutdown Spark JVM")
     log_name = _new_log(name)
-    watch = Watch(place.master, patience or Patience())
     try:
-        context = _started(place, name, log_name, watch)
+        context = _started(place, name, log_name)
     except Exception as error:
-        watch.end()
         tail = "\n".join(Path(log_name).read_text(errors="replace").splitlines()[-15:])
         raise SentimentError(
             f"Spark did not start: {_first_line(error)}\n{tail}",
@@ -157,6 +155,8 @@ def spark_session(
             todo=f"read {log_name}; look at the cluster: sparkbundle status",
             code=UNREACHABLE,
         ) from error
+    watch = Watch(place.master, patience or Patience())
+    watch.start(context)
     try:
         yield SparkSession(context)
     except (PySparkException, Py4JError) as error:
@@ -167,17 +167,15 @@ def spark_session(
         _stop(context)
 
 
-def _started(place: Place, name: str, log_name: str, watch: Watch) -> SparkContext:
-    """A JVM, whose messages go to the log, and in it a Spark that is watched."""
+def _started(place: Place, name: str, log_name: str) -> SparkContext:
+    """A JVM, whose messages go to the log, and in it a Spark."""
     with open(log_name, "wb") as log, _submit_arguments(place):  # noqa: PTH123
         gateway = launch_gateway(  # type: ignore[no-untyped-call]
             popen_kwargs={"stdout": subprocess.DEVNULL, "stderr": log}
         )
     conf = _configuration(place, name, gateway)
-    watch.start(gateway.jvm, conf)
     context = SparkContext(conf=conf, gateway=gateway)
     context.pythonExec = _worker_python(context)
-    watch.context = context
     return context
 
 

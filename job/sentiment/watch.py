@@ -10,9 +10,8 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from py4j.java_gateway import JVMView
 from py4j.protocol import Py4JError
-from pyspark import SparkConf, SparkContext
+from pyspark import SparkContext
 
 from sentiment.output import say
 
@@ -35,12 +34,14 @@ def answers(master: str) -> bool:
 class Patience:
     """Seconds: between two looks, until it is said that cores are missing, until it is over.
 
-    `silent` is for an application without executors whose master does not answer,
-    `idle` for one that had executors, gets none any more, and whose master answers.
+    `say` begins when Spark has started, for which it has waited for cores itself: up to
+    `spark.scheduler.maxRegisteredResourcesWaitingTime`, 30 s. `silent` is for an
+    application without executors whose master does not answer, `idle` for one that
+    had executors, gets none any more, and whose master answers.
     """
 
     look: float = 3.0
-    say: float = 15.0
+    say: float = 5.0
     silent: float = 120.0
     idle: float = 600.0
 
@@ -55,8 +56,6 @@ class Watch:
     def __init__(self, master: str, patience: Patience) -> None:
         """Nothing happens yet."""
         self.gone: str | None = None
-        self.context: SparkContext | None = None
-        """None until Spark has started, which includes waiting for cores."""
         self._master = master
         self._patience = patience
         self._ended = threading.Event()
@@ -65,10 +64,10 @@ class Watch:
         self._had_executors = False
         self._without_since: float | None = None
 
-    def start(self, jvm: JVMView, conf: SparkConf) -> None:
-        """Begin to look, while Spark starts in that JVM with these settings."""
+    def start(self, context: SparkContext) -> None:
+        """Begin to look at a Spark that has started."""
         if self._master.startswith("spark://"):
-            self._thread = threading.Thread(target=self._run, args=(jvm, conf), daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(context,), daemon=True)
             self._thread.start()
 
     def end(self) -> None:
@@ -77,24 +76,24 @@ class Watch:
         if self._thread is not None:
             self._thread.join(timeout=2 * _PROBE_SECONDS)
 
-    def _run(self, jvm: JVMView, conf: SparkConf) -> None:
+    def _run(self, context: SparkContext) -> None:
         started = time.monotonic()
         while not self._ended.wait(self._patience.look):
             try:
-                executors = _executors(jvm)
+                executors = _executors(context)
                 if time.monotonic() - started >= self._patience.say:
-                    self._say_what_is_missing(executors, conf)
-                if self.context is not None:
-                    self._look(self.context, executors)
+                    self._say_what_is_missing(executors, context)
+                self._look(context, executors)
             except (Py4JError, OSError):
-                continue  # Spark is not ready to tell, or has ended.
+                continue  # Spark is busy or ends: the next look tells.
 
-    def _say_what_is_missing(self, executors: int, conf: SparkConf) -> None:
+    def _say_what_is_missing(self, executors: int, context: SparkContext) -> None:
         if self._said:
             return
         self._said = True
-        asked = int(conf.get("spark.cores.max", "0") or 0)
-        cores = executors * int(conf.get("spark.executor.cores", "0") or 0)
+        settings = context.getConf()
+        asked = int(settings.get("spark.cores.max", "0") or 0)
+        cores = executors * int(settings.get("spark.executor.cores", "0") or 0)
         if not executors or cores < asked:
             of = f" of {asked}" if asked else ""
             say(f"waiting for cores: {cores}{of} so far; another application may hold the others")
@@ -118,11 +117,7 @@ class Watch:
             context.cancelAllJobs()
 
 
-def _executors(jvm: JVMView) -> int:
-    """How many executors the application has; none before Spark knows itself."""
-    # Scala's object, which knows it earlier than there is a SparkContext.
-    environment = getattr(getattr(jvm.org.apache.spark, "SparkEnv$"), "MODULE$").get()
-    if environment is None:
-        return 0
-    # The driver counts as one.
-    return max(int(environment.blockManager().master().getMemoryStatus().size()) - 1, 0)
+def _executors(context: SparkContext) -> int:
+    """How many executors the application has now."""
+    status = context._jsc.sc().getExecutorMemoryStatus()
+    return max(int(status.size()) - 1, 0)  # The driver counts as one.

@@ -37,8 +37,7 @@ for number in range(int(sys.argv[1])):
 
 @pytest.fixture
 def one(shared: CommandLine) -> CommandLine:
-    """The shared cluster, started again where an earlier test has ended it."""
-    shared("up", *ON, "--memory-per-worker", "512m")
+    """The shared cluster, beside an application."""
     (shared.home / "tick.py").write_text(TICK_APP)
     return shared
 
@@ -166,12 +165,15 @@ def test_names_of_jobs(one: CommandLine):
     assert [job for job in one.json("jobs", *ON)["jobs"] if job["state"] != "RUNNING"] == []
 
 
-def test_down_ends_the_jobs(ticking: dict[str, Any], one: CommandLine):
-    one("down", *ON)
-    job = _find(one, ticking["id"])
-    assert job["state"] == "CANCELLED"
-    assert "is not up" in one("submit", *ON, "tick.py", "1", code=3).stderr
-    assert "tick 3" in one("logs", *ON, ticking["id"]).stdout
+def test_down_ends_the_jobs(cli: CommandLine):
+    cli("up", *ON, "--workers", "1", "--memory-per-worker", "512m")
+    (cli.home / "tick.py").write_text(TICK_APP)
+    ticking = _submit(cli, "3000")["id"]
+    wait_until(lambda: "tick 3" in cli("logs", *ON, ticking).stdout)
+    cli("down", *ON)
+    assert _find(cli, ticking)["state"] == "CANCELLED"
+    assert "is not up" in cli("submit", *ON, "tick.py", "1", code=3).stderr
+    assert "tick 3" in cli("logs", *ON, ticking).stdout
 
 
 def test_help_and_usage(cli: CommandLine):
