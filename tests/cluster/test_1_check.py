@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_the_check_of_a_deploy_changes_nothing(bare: Cluster):
 def test_all_problems_of_all_hosts_come_in_one_table(bare: Cluster):
     """Unreachable, sudo with a password, a wrong system, a taken port, too much asked for."""
     root("master", "mv /etc/sudoers.d/vagrant /root/vagrant.sudoers")
-    root("worker-1", "cp /etc/os-release /root/ && sed -i 's/^ID=.*/ID=fedora/' /etc/os-release")
+    root("worker-1", "mv /usr/lib/os-release /root/; echo ID=fedora > /usr/lib/os-release")
     root("worker-1", "systemd-run --unit=squatter python3 -m http.server 8081")
     bare.write_inventory(
         worker_1={"spark_cores": 64, "spark_memory": "900g"},
@@ -139,8 +140,6 @@ def test_one_run_at_a_time(bare: Cluster):
         " fcntl.flock(f, fcntl.LOCK_EX); f.write(\"`sparkbundle up` of ann@desk (pid 7) since"
         " 2026-01-01T00:00:00+00:00\"); f.flush(); print(1, flush=True); time.sleep(60)'"
     )  # fmt: skip
-    import subprocess
-
     with subprocess.Popen([*holder, lock], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "1\n"
         refused = bare("up", code=5)
@@ -148,4 +147,4 @@ def test_one_run_at_a_time(bare: Cluster):
         other.kill()
     assert "locked by `sparkbundle up` of ann@desk (pid 7) since 2026-01-01" in refused.stderr
     assert json.loads(told.stdout)["code"] == 5
-    root("master", "pkill -f sparkbundle.lock; true")
+    root("master", "pkill -f '[s]parkbundle.lock'; true")
