@@ -22,10 +22,11 @@ test-job:
 test-deploy:
 	@$(BIN)/pytest -p no:cacheprovider tests/deploy tests/test_demo.py
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy and ansible-lint
 	@$(BIN)/ruff check deploy job tests
 	@$(BIN)/ruff format --check deploy job tests
 	@$(BIN)/mypy
+	@$(BIN)/ansible-lint --offline --profile production roles deploy/playbooks
 
 bench: setup ## the benchmarks, with what they are compared to
 	@$(BIN)/python -m tests.bench

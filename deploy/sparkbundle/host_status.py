@@ -12,10 +12,10 @@ from sparkbundle import preflight
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.host_plan import HostPlan, offered_gpus, worker_size
 from sparkbundle.host_record import drift
-from sparkbundle.host_verify import fault, master_page
+from sparkbundle.host_verify import ask_master_through, fault
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
-from sparkbundle.master import Application, MasterState, ask_master
+from sparkbundle.master import Application, MasterState
 from sparkbundle.preflight import Facts
 from sparkbundle.remote import read_secrets
 
@@ -83,8 +83,7 @@ def _ask_master(hosts: Hosts, facts: Facts) -> MasterState | None:
     if secrets is None:
         return None
     cluster: Mapping[str, str] = facts["cluster"]
-    with master_page(hosts, cluster["address"]) as page:
-        answer = ask_master(page, ui_key=secrets.ui_key)
+    answer = ask_master_through(hosts, cluster["address"], ui_key=secrets.ui_key)
     return answer if answer is not None and answer.url == cluster["master"] else None
 
 

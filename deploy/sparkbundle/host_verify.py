@@ -6,22 +6,23 @@ The master's own list is asked through the SSH connection: its page is not reach
 import json
 import shlex
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparkbundle import ports
 from sparkbundle.daemons import FAST_JVM
 from sparkbundle.errors import SparkbundleError, Trouble
 from sparkbundle.host_plan import PAGE_PORT, ClusterPlan, HostPlan
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
-from sparkbundle.master import MasterState, ask_master
+from sparkbundle.master import MasterState, parse_state
 from sparkbundle.output import Steps
+from sparkbundle.pages import Pages
+from sparkbundle.tunnel import Tunnel
 
 _POLL_SECONDS = 0.5
+_ASK_SECONDS = 10.0
 _SMOKE_SCRIPT = Path(__file__).with_name("smoke_job.py")
 # A job of seconds: what counts is that its processes start fast.
 _SMOKE_ARGUMENTS = (
@@ -83,27 +84,29 @@ def wait_ready(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> MasterStat
         SparkbundleError: `timeout` seconds have passed.
     """
     deadline = time.monotonic() + timeout
-    with master_page(hosts, plan.master.address) as page:
-        while True:
-            answer = ask_master(page, ui_key=plan.secrets.ui_key)
-            if answer is not None and answer.url != plan.cluster["master"]:
-                answer = None  # somebody else's master
-            faults = {name: fault(answer, host) for name, host in plan.workers.items()}
-            bad = {name: text for name, text in faults.items() if text}
-            if answer is not None and answer.status == "ALIVE" and not bad:
-                return answer
-            if time.monotonic() > deadline:
-                raise _not_ready(hosts, plan, answer, bad, timeout)
-            time.sleep(_POLL_SECONDS)
+    while True:
+        answer = ask_master_through(hosts, plan.master.address, ui_key=plan.secrets.ui_key)
+        if answer is not None and answer.url != plan.cluster["master"]:
+            answer = None  # somebody else's master
+        faults = {name: fault(answer, host) for name, host in plan.workers.items()}
+        bad = {name: text for name, text in faults.items() if text}
+        if answer is not None and answer.status == "ALIVE" and not bad:
+            return answer
+        if time.monotonic() > deadline:
+            raise _not_ready(hosts, plan, answer, bad, timeout)
+        time.sleep(_POLL_SECONDS)
 
 
-@contextmanager
-def master_page(hosts: Hosts, address: str) -> Iterator[str]:
-    """The master's page at an address of this machine, through SSH, while the block runs."""
-    port = ports.choose_free()
-    connection = hosts.connection(hosts.inventory.master)
-    with connection.forward_local(port, remote_port=PAGE_PORT, remote_host=address):
-        yield f"http://127.0.0.1:{port}"
+def ask_master_through(hosts: Hosts, address: str, *, ui_key: str) -> MasterState | None:
+    """What the master at an address of its host's tells, asked from that host; None if nothing."""
+    page = f"[{address}]:{PAGE_PORT}" if ":" in address else f"{address}:{PAGE_PORT}"
+    tunnel = Tunnel(hosts, read_seconds=_ASK_SECONDS)
+    try:
+        pages = Pages(dial=tunnel.dial, ui_key=ui_key, master=page, addresses=())
+        with pages.ask(page, "/json/") as answer:
+            return parse_state(json.load(answer))
+    except (SparkbundleError, OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
 
 
 def fault(answer: MasterState | None, host: HostPlan) -> str:

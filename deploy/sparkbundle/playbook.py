@@ -57,9 +57,13 @@ class Outcome:
 
 
 def phases(name: str) -> list[str]:
-    """The names of a playbook's plays, in order."""
+    """The phases of a playbook, in order: the names of its plays, as they stand in a line."""
     plays = yaml.safe_load((playbooks() / f"{name}.yml").read_text(encoding="utf-8"))
-    return [play["name"] for play in plays]
+    return [_phase(play["name"]) for play in plays]
+
+
+def _phase(play: str) -> str:
+    return play[:1].lower() + play[1:]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +147,7 @@ class Playbook:
             except ValueError:
                 continue  # a notice of Ansible's own: it is in the log
             if event["event"] == "play":
-                phase = event["name"]
+                phase = event["name"] = _phase(event["name"])
             elif event["event"] == "result":
                 _note(outcome, event, phase)
             listen(event)

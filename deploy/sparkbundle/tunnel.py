@@ -53,9 +53,10 @@ def dial_here(address: str, port: int) -> Wire:
 class Tunnel:
     """Connects as the master's host would; a lost SSH connection is opened again on next use."""
 
-    def __init__(self, hosts: Hosts) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, hosts: Hosts, *, read_seconds: float = _READ_SECONDS) -> None:
+        """Nothing is opened yet; an answer may take `read_seconds` to go on."""
         self._hosts = hosts
+        self._read_seconds = read_seconds
         self._master = hosts.inventory.master
         self._lock = threading.Lock()
         self._connection: Connection | None = None
@@ -89,7 +90,7 @@ class Tunnel:
         except (paramiko.SSHException, OSError, EOFError):
             self._forget(connection)
             raise
-        channel.settimeout(_READ_SECONDS)
+        channel.settimeout(self._read_seconds)
         return _ChannelWire(channel)
 
     def _forget(self, connection: Connection) -> None:
