@@ -32,6 +32,8 @@ def cli(context: click.Context, debug: bool) -> None:
     \b
     Examples:
       sparkbundle up                 a master and two workers on this machine
+      sparkbundle up -i hosts.yml    a cluster on hosts, over SSH
+      sparkbundle submit -i hosts.yml --wait app.py
       sparkbundle status
       sparkbundle down
 

@@ -26,7 +26,7 @@ def add(*, inventory: Path | None, hosts: tuple[str, ...], timeout: float, as_js
     """Add HOSTS, which the inventory now has, to a running cluster.
 
     Their own deploy, and on the others what must change: who is let in, how many cores
-    there are. Nothing that runs is restarted.
+    there are. Nothing that runs ends.
 
     \b
     Examples:

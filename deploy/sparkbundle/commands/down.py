@@ -59,7 +59,7 @@ def down(
             lost = ", ".join(f"{one.name} ({one.id})" for one in report.applications)
             warn(
                 f"{len(report.applications)} applications have lost cluster {report.name!r}: "
-                f"{lost}; end their drivers, which may wait for it for ever"
+                f"{lost}; submitted jobs were ended with it, other drivers may wait for it for ever"
             )
     if as_json:
         print_json({"clusters": [asdict(report) for report in reports]})

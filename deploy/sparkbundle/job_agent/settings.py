@@ -84,6 +84,7 @@ def host_settings(*, current: Path = CURRENT, configuration: Path = CONFIGURATIO
             "SPARK_CONF_DIR": str(configuration),
             "PYSPARK_PYTHON": str(release / "bin" / "python"),
             "SPARK_LOCAL_IP": address,
+            "SPARK_PUBLIC_DNS": address,
             "SPARKBUNDLE_MASTER": master,
             "PYTHONUNBUFFERED": "1",
             "LC_ALL": "C.UTF-8",

@@ -37,7 +37,7 @@ def addresses() -> list[str]:
 def settings(source: str, target: str, wanted: str) -> None:
     """Write `target`: the settings of `source`, and the GPUs that are both wanted and there."""
     found = [] if wanted == "none" else addresses()
-    amount = len(found) if wanted == "auto" else min(len(found), int(wanted or 0))
+    amount = min(len(found), int(wanted)) if wanted.isdecimal() else len(found)
     lines = Path(source).read_text(encoding="utf-8")
     if amount:
         lines += f"spark.worker.resource.gpu.amount={amount}\n"
