@@ -29,13 +29,16 @@ class BuildWithResources(build_py):
     """build_py, and then the files from outside this folder."""
 
     def run(self) -> None:
-        """Copy what the wheel shall have; nothing is written into the sources."""
+        """Copy what the wheel shall have; the sources of roles and job stay as they are."""
+        package = Path(self.build_lib) / "sparkbundle"
+        if not self.editable_mode:
+            # An earlier build's: a module that is no more would come along.
+            shutil.rmtree(package, ignore_errors=True)
         super().run()
         if not self.editable_mode:
-            self._bundle(Path(self.build_lib) / "sparkbundle" / "bundled")
+            self._bundle(package / "bundled")
 
     def _bundle(self, target: Path) -> None:
-        shutil.rmtree(target, ignore_errors=True)  # of an earlier build
         for name, source in FOLDERS.items():
             shutil.copytree(_there(source), target / name, ignore=IGNORED)
         (target / "locks").mkdir()

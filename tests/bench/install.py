@@ -1,10 +1,16 @@
 """A host's packages: ours (bundles sent, installed offline) beside plain pip from the registry.
 
     python -m tests.bench.install --ssh "ssh -F ssh_config node1" [--runs 3] [--cuda]
+                                  [--find-links FOLDER] [--installers]
 
-Both start from nothing and end with the same locked packages, hashes checked, in a virtual
-environment. Not counted: making the wheelhouse (once, on the controller) and, for pip, the OS
-package python3-venv, which ours does not need. pip builds pyspark's wheel on the host.
+Both start from nothing and end with the same locked packages, hashes checked and bytecode made, in
+a virtual environment. Not counted: making the wheelhouse (once, on the controller) and, for pip,
+the OS package python3-venv, which ours does not need. pip builds pyspark's wheel on the host, since
+registries hold its source only. Neither has anything of an earlier run.
+
+--find-links names a folder of wheels on this machine that pip on the host may take instead of
+fetching them, such as torch's CPU build; they are sent before the clock starts, in pip's favour.
+--installers compares two installers instead, both offline on the host from the same wheels.
 """
 
 import io
@@ -12,7 +18,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
@@ -20,13 +26,15 @@ import click
 from sparkbundle import resources
 from sparkbundle.wheelhouse import Wheelhouse, prepare
 from sparkbundle.wheelhouse_lock import Target, lines, read_lock
-from tests.bench.measure import Spread, in_turn, spread
+from tests.bench.measure import in_turn, ratios, spread
 
 Shell = Callable[[str, bytes | Path], str]
 """Runs a command on a host as root, with bytes or a file on its standard input; what it prints."""
 
 TOP = "/var/tmp/sparkbundle-bench"  # on a disk of the host, and removed
 SCRIPT = resources.roles() / "runtime/files/install_release.sh"
+PIP = f"{TOP}/venv/bin/pip install --quiet --disable-pip-version-check --no-cache-dir"
+CHECKED = "--require-hashes --no-deps"
 
 
 def ssh_shell(words: list[str]) -> Shell:
@@ -34,17 +42,18 @@ def ssh_shell(words: list[str]) -> Shell:
 
     def run(command: str, given: bytes | Path = b"") -> str:
         inside = f"sudo -n sh -euc {shlex.quote(command)}"
-        command = [*words, inside]
         with (
             given.open("rb") if isinstance(given, Path) else io.BytesIO(given) as source,
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+            subprocess.Popen(
+                [*words, inside], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as process,
         ):
             assert process.stdin is not None and process.stdout is not None
             shutil.copyfileobj(source, process.stdin, 1 << 20)
             process.stdin.close()
             printed = process.stdout.read().decode()
         if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, process.args, printed)
+            raise click.ClickException(f"exit code {process.returncode} of: {command}")
         return printed
 
     return run
@@ -56,48 +65,97 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def target_of(shell: Shell) -> Target:
+    """What packages the host takes; it gets the venv module that pip needs."""
+    shell(
+        "python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq; "
+        "apt-get install -y -qq python3-venv >/dev/null; }",
+        b"",
+    )
+    asked = "import sys, platform; print(*sys.version_info[:2], platform.machine())"
+    major, minor, machine = shell(f"python3 -c {shlex.quote(asked)}", b"").split()
+    return Target(python=(int(major), int(minor)), machine=machine)
+
+
+def send(shell: Shell, house: Wheelhouse) -> None:
+    for bundle in house.bundles:
+        shell(f"tar -x -C {TOP}/wheels", bundle.path)
+    shell(f"cat > {TOP}/requirements.txt", house.requirements)
+
+
 def ours(shell: Shell, house: Wheelhouse) -> float:
     """Seconds to send all bundles to a bare host and install them."""
     shell(f"rm -rf {TOP}; mkdir -p {TOP}/wheels; sync", b"")
 
     def work() -> None:
-        for bundle in house.bundles:
-            shell(f"tar -x -C {TOP}/wheels", bundle.path)
-        shell(f"cat > {TOP}/requirements.txt", house.requirements)
+        send(shell, house)
         places = f"{TOP}/releases {house.digest} {TOP}/wheels {TOP}/requirements.txt {TOP}/cache"
         shell(f"sh -s -- {places} /usr/bin/python3", SCRIPT)
 
     return seconds(work)
 
 
-def plain(shell: Shell, requirements: str) -> float:
+def plain(shell: Shell, requirements: str, links: Path | None) -> float:
     """Seconds for pip to fetch and install the same lock on the host."""
-    shell(f"rm -rf {TOP}; mkdir -p {TOP}; sync", b"")
-    options = "--quiet --no-deps --require-hashes --no-cache-dir"
+    shell(f"rm -rf {TOP}; mkdir -p {TOP}/links; sync", b"")
+    for wheel in sorted(links.glob("*.whl")) if links else []:
+        shell(f"cat > {TOP}/links/{shlex.quote(wheel.name)}", wheel)
 
     def work() -> None:
         shell(
             f"python3 -m venv {TOP}/venv; "
-            f"cat > {TOP}/lock; {TOP}/venv/bin/pip install {options} -r {TOP}/lock",
+            f"cat > {TOP}/lock; {PIP} {CHECKED} --find-links {TOP}/links -r {TOP}/lock",
             requirements.encode(),
         )
 
     return seconds(work)
 
 
-def compare(shell: Shell, *, cuda: bool, runs: int) -> dict[str, Spread]:
-    """Both on one host, in turn; the kind of packages is that of the host."""
-    shell("apt-get install -y -qq python3-venv >/dev/null", b"")
-    asked = "import sys, platform; print(*sys.version_info[:2], platform.machine())"
-    major, minor, machine = shell(f"python3 -c {shlex.quote(asked)}", b"").split()
-    target = Target(python=(int(major), int(minor)), machine=machine)
-    house = prepare(python=target.python, machine=machine, cuda=cuda, say=click.echo)
-    locks = resources.locks()
-    torch = locks.cuda if "+cpu" not in house.requirements.read_text() else locks.cpu
-    lock = lines([*read_lock(locks.job, target), *read_lock(torch, target)])
+def offline(shell: Shell, installer: str) -> float:
+    """Seconds for an installer on the host to install wheels that lie there."""
+    new = f"cd {TOP}; rm -rf venv uv-cache; sync"
+    links = f"--no-index $(printf ' --find-links %s' {TOP}/wheels/*-*/) -r {TOP}/requirements.txt"
+    commands = {
+        "pip": f"python3 -m venv {TOP}/venv; {PIP} {CHECKED} {links}",
+        "uv": f"export UV_CACHE_DIR={TOP}/uv-cache; {TOP}/uv venv -q --no-config -p /usr/bin/python3 "
+        f"{TOP}/venv; {TOP}/uv pip install -q --no-config -p {TOP}/venv/bin/python --offline "
+        f"{CHECKED} --link-mode hardlink --compile-bytecode {links}",
+    }
+    shell(new, b"")
+    return seconds(lambda: shell(commands[installer], b""))
+
+
+def unpack_uv(shell: Shell) -> None:
+    """uv out of its bundle, as install_release.sh takes it."""
+    code = (
+        "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1]); "
+        "sys.stdout.buffer.write(z.read("
+        "next(n for n in z.namelist() if n.endswith('.data/scripts/uv'))))"
+    )
+    shell(
+        f"python3 -c {shlex.quote(code)} {TOP}/wheels/uv-*/*.whl > {TOP}/uv; chmod +x {TOP}/uv", b""
+    )
+
+
+def compare(
+    shell: Shell, *, cuda: bool, runs: int, links: Path | None, installers: bool
+) -> dict[str, list[float]]:
+    """The ways to install on one host, in turn; the kind of packages is that of the host."""
+    target = target_of(shell)
+    house = prepare(python=target.python, machine=target.machine, cuda=cuda, say=click.echo)
+    ways: Mapping[str, Callable[[], float]]
     try:
-        ways = {"ours": lambda: ours(shell, house), "pip": lambda: plain(shell, lock)}
-        return {name: spread(times) for name, times in in_turn(runs, ways).items()}
+        if installers:
+            shell(f"rm -rf {TOP}; mkdir -p {TOP}/wheels", b"")
+            send(shell, house)
+            unpack_uv(shell)
+            ways = {name: lambda name=name: offline(shell, name) for name in ("uv", "pip")}
+        else:
+            locks = resources.locks()
+            torch = locks.cpu if "+cpu" in house.requirements.read_text() else locks.cuda
+            lock = lines([*read_lock(locks.job, target), *read_lock(torch, target)])
+            ways = {"ours": lambda: ours(shell, house), "pip": lambda: plain(shell, lock, links)}
+        return in_turn(runs, ways)
     finally:
         shell(f"rm -rf {TOP}", b"")
 
@@ -106,10 +164,17 @@ def compare(shell: Shell, *, cuda: bool, runs: int) -> dict[str, Spread]:
 @click.option("--ssh", required=True, help="the words that reach a host")
 @click.option("--runs", default=3, show_default=True)
 @click.option("--cuda", is_flag=True)
-def main(ssh: str, runs: int, cuda: bool) -> None:
-    click.echo(f"install on a bare host, s; {runs} runs, median (min - max)")
-    for name, times in compare(ssh_shell(shlex.split(ssh)), cuda=cuda, runs=runs).items():
-        click.echo(f"  {name:<6} {times}")
+@click.option("--find-links", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--installers", is_flag=True, help="uv and pip, both offline")
+def main(ssh: str, runs: int, cuda: bool, find_links: Path | None, installers: bool) -> None:
+    shell = ssh_shell(shlex.split(ssh))
+    times = compare(shell, cuda=cuda, runs=runs, links=find_links, installers=installers)
+    what = "offline from wheels that lie there" if installers else "on a bare host"
+    click.echo(f"install {what}, s; {runs} runs after one that is not counted, median (min – max)")
+    for name, values in times.items():
+        click.echo(f"  {name:<6} {spread(values)}")
+    one, other = times
+    click.echo(f"  {other} / {one}, pair by pair: {ratios(times[other], times[one])}")
 
 
 if __name__ == "__main__":

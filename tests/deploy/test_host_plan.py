@@ -99,7 +99,7 @@ def test_only_what_is_started_otherwise_is_started_anew():
     more = daemons(plan(HOST, BIG))
     assert {name for name in before if more[name] != before[name]} == {"m.master_config"}
     assert daemons(plan(HOST, spark_settings={"spark.sql.shuffle.partitions": "7"})) == before
-    changed = daemons(plan(replace(HOST, cores=2)))
+    changed = daemons(plan(replace(HOST, memory_mib=1024)))
     assert {name for name in before if changed[name] != before[name]} == {"w.worker_config"}
     other = daemons(plan(HOST, secrets=new_secrets()))
     assert all(other[name] != before[name] for name in before)
