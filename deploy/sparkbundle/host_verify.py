@@ -242,7 +242,7 @@ def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]
         raise _smoke_failed(f"wrong sum: {told['total']} instead of {told['expected']}", "")
     if missing := set(plan.workers) - set(told["workers"]):
         raise _smoke_failed("it did not run on " + ", ".join(sorted(missing)), answer.err)
-    return dict(told["workers"])
+    return dict(sorted(told["workers"].items()))
 
 
 def _smoke_failed(reason: str, said: str) -> SparkbundleError:

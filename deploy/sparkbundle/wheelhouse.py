@@ -158,8 +158,11 @@ class _Maker:
             builder.download(entries, self._target, directory / "wheels")
             return list((directory / "wheels").iterdir())
 
-        key = _key(name, self._target.version, self._target.machine, lines(entries))
+        key = self._fetched_key(name, entries)
         return self._made(name, key, make, room=_ROOM.get(room or name, 0.2e9))
+
+    def _fetched_key(self, name: str, entries: Sequence[Entry]) -> str:
+        return _key(name, self._target.version, self._target.machine, lines(entries))
 
     def _torch(self, *, cuda: bool) -> Bundle:
         """The CPU build where it is wanted and pip finds it, else the registry's."""
@@ -170,14 +173,20 @@ class _Maker:
         if not cuda and not absent.is_file():
             try:
                 return self._fetched("torch", cpu)
-            except NotFoundHereError:
-                self._cache.say(
-                    "pip finds no CPU build of torch for these hosts: "
-                    "taking the CUDA build (some GB)"
-                )
-                # Not asked again until pip is configured in another way.
-                absent.touch()
-                shutil.rmtree(self._cache.work / "torch")
+            except PreflightError as error:
+                if isinstance(error, NotFoundHereError) and self._made_builder:
+                    self._cache.say(
+                        "pip finds no CPU build of torch for these hosts: "
+                        "taking the CUDA build (some GB)"
+                    )
+                    # Not asked again until pip is configured in another way.
+                    absent.touch()
+                    shutil.rmtree(self._cache.work / "torch")
+                elif self._cache.find("torch", self._fetched_key("torch", registry)):
+                    # Bundles that were made elsewhere and brought here, where pip has no network.
+                    self._cache.say("pip cannot look for torch: taking the CUDA build that is here")
+                else:
+                    raise
         return self._fetched("torch", registry, room="torch-cuda")
 
     def _pyspark(self, entry: Entry) -> Bundle:

@@ -8,15 +8,14 @@ a virtual environment. Not counted: making the wheelhouse (once, on the controll
 the OS package python3-venv, which ours does not need. pip builds pyspark's wheel on the host, since
 registries hold its source only. Neither has anything of an earlier run.
 
---find-links names a folder of wheels on this machine that pip on the host may take instead of
-fetching them, such as torch's CPU build; they are sent before the clock starts, in pip's favour.
+--find-links names a folder of wheels on this machine that the registry lacks, such as torch's CPU
+build; they are sent to pip's host over the same SSH, and count as a download would.
 --installers compares two installers instead, both offline on the host from the same wheels.
 """
 
-import io
 import shlex
-import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,19 +41,16 @@ def ssh_shell(words: list[str]) -> Shell:
 
     def run(command: str, given: bytes | Path = b"") -> str:
         inside = f"sudo -n sh -euc {shlex.quote(command)}"
-        with (
-            given.open("rb") if isinstance(given, Path) else io.BytesIO(given) as source,
-            subprocess.Popen(
-                [*words, inside], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-            ) as process,
-        ):
-            assert process.stdin is not None and process.stdout is not None
-            shutil.copyfileobj(source, process.stdin, 1 << 20)
-            process.stdin.close()
-            printed = process.stdout.read().decode()
-        if process.returncode:
-            raise click.ClickException(f"exit code {process.returncode} of: {command}")
-        return printed
+        with given.open("rb") if isinstance(given, Path) else tempfile.TemporaryFile() as source:
+            if isinstance(given, bytes):
+                source.write(given)
+                source.seek(0)
+            done = subprocess.run(
+                [*words, inside], stdin=source, stdout=subprocess.PIPE, text=True, check=False
+            )
+        if done.returncode:
+            raise click.ClickException(f"exit code {done.returncode} of: {command}")
+        return done.stdout
 
     return run
 
@@ -62,7 +58,9 @@ def ssh_shell(words: list[str]) -> Shell:
 def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
-    return time.perf_counter() - started
+    taken = time.perf_counter() - started
+    click.echo(f"  {taken:.1f} s", err=True)
+    return taken
 
 
 def target_of(shell: Shell) -> Target:
@@ -98,10 +96,10 @@ def ours(shell: Shell, house: Wheelhouse) -> float:
 def plain(shell: Shell, requirements: str, links: Path | None) -> float:
     """Seconds for pip to fetch and install the same lock on the host."""
     shell(f"rm -rf {TOP}; mkdir -p {TOP}/links; sync", b"")
-    for wheel in sorted(links.glob("*.whl")) if links else []:
-        shell(f"cat > {TOP}/links/{shlex.quote(wheel.name)}", wheel)
 
     def work() -> None:
+        for wheel in sorted(links.glob("*.whl")) if links else []:
+            shell(f"cat > {TOP}/links/{shlex.quote(wheel.name)}", wheel)
         shell(
             f"python3 -m venv {TOP}/venv; "
             f"cat > {TOP}/lock; {PIP} {CHECKED} --find-links {TOP}/links -r {TOP}/lock",
@@ -117,8 +115,8 @@ def offline(shell: Shell, installer: str) -> float:
     links = f"--no-index $(printf ' --find-links %s' {TOP}/wheels/*-*/) -r {TOP}/requirements.txt"
     commands = {
         "pip": f"python3 -m venv {TOP}/venv; {PIP} {CHECKED} {links}",
-        "uv": f"export UV_CACHE_DIR={TOP}/uv-cache; {TOP}/uv venv -q --no-config -p /usr/bin/python3 "
-        f"{TOP}/venv; {TOP}/uv pip install -q --no-config -p {TOP}/venv/bin/python --offline "
+        "uv": f"export UV_CACHE_DIR={TOP}/uv-cache UV_OFFLINE=1 UV_NO_CONFIG=1; cd {TOP}; "
+        "./uv venv -q -p /usr/bin/python3 venv; ./uv pip install -q -p venv/bin/python "
         f"{CHECKED} --link-mode hardlink --compile-bytecode {links}",
     }
     shell(new, b"")
@@ -155,6 +153,7 @@ def compare(
             torch = locks.cpu if "+cpu" in house.requirements.read_text() else locks.cuda
             lock = lines([*read_lock(locks.job, target), *read_lock(torch, target)])
             ways = {"ours": lambda: ours(shell, house), "pip": lambda: plain(shell, lock, links)}
+        click.echo(f"{' and '.join(ways)} in turn, the first of each not counted", err=True)
         return in_turn(runs, ways)
     finally:
         shell(f"rm -rf {TOP}", b"")

@@ -75,7 +75,7 @@ class Cluster:
         return subprocess.CompletedProcess([command, *words], process.returncode, out, err)
 
     def json(self, command: str, *words: object, code: int = 0) -> Any:
-        return json.loads(self(command, *words, "--json", code=code).stdout)
+        return json.loads(self(command, "--json", *words, code=code).stdout)
 
     def secrets(self) -> Secrets:
         return Secrets(**json.loads(root("master", "cat /etc/sparkbundle/secrets.json")))

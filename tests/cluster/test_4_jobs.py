@@ -6,6 +6,7 @@ bit for bit: a failure changes when a run ends, not what it learns.
 
 import json
 import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.cluster import machines
 from tests.cluster.conftest import WORKERS, Cluster, root
 from tests.conftest import Sentiment
 from tests.deploy.conftest import wait_until
+from tests.test_documents import blocks
 
 TRAINING = (
     *("--recipe", "quick", "--epochs", "8", "--rounds-per-epoch", "4"),
@@ -111,12 +113,30 @@ def test_a_job_survives_the_cut_connection_and_its_model_scores_as_there(
     assert here("score", "--model", model, *words).stdout in scored.stdout
 
 
+def test_the_commands_of_the_readme(cluster: Cluster, corpus: Path, table: Path, tmp_path: Path):
+    """As they stand there, on these hosts, with a shorter training."""
+    readme = Path(__file__).parents[2] / "README.md"
+    block = next(lines for lines in blocks(readme) if any("-i hosts.yml" in one for one in lines))
+    commands = [shlex.split(line.replace(" -i hosts.yml", "")) for line in block]
+    names = [words[1] for words in commands]
+    assert names == ["check", "up", "submit", "pull", "status", "open", "down"]
+    places = {"@corpus": f"@{corpus}", "@table": f"@{table}", "model": str(tmp_path / "model")}
+    for _, *words in commands[:5]:
+        if words[0] == "submit":
+            words += ["--epochs", "1", "--workers", "3"]
+            here = {**places, "model": "model"}
+            cluster(*(here.get(word, word) for word in words))
+        else:
+            cluster(*(places.get(word, word) for word in words))
+    assert (tmp_path / "model/model.json").is_file()
+
+
 def test_executor_and_master_killed(
     cluster: Cluster, corpus: Path, table: Path, undisturbed, tmp_path: Path
 ):
     """F1, F5: kill -9 of an executor's JVM, then of the master, with a training running."""
     job = start_training(cluster, corpus, table)
-    killed = root("worker-1", "pkill -9 -c -f CoarseGrainedExecutorBackend")
+    killed = root("worker-1", "pkill -9 -c -f [C]oarseGrainedExecutorBackend")
     assert int(killed) >= 1
     before = rounds(cluster, job)
     wait_until(lambda: rounds(cluster, job) > before, seconds=120)
@@ -184,7 +204,7 @@ def test_a_frozen_worker_is_taken_as_lost_and_joins_again(cluster: Cluster, slee
     finally:
         machines.unfreeze("worker-2")
     wait_until(lambda: cluster.popen("status").wait() == 0, seconds=90)
-    executors = "pgrep -f CoarseGrainedExecutorBackend -c || true"
+    executors = "pgrep -f [C]oarseGrainedExecutorBackend -c || true"
     assert int(root("worker-2", executors)) <= 1
     out = cluster("logs", "-f", job).stdout
     turns = re.findall(r"^TURN \d+ (\d+)$", out, re.MULTILINE)
@@ -226,7 +246,7 @@ def test_cancel_ends_a_job_and_frees_the_cluster(cluster: Cluster, sleeper: Path
     for worker in WORKERS:
         wait_until(
             lambda name=worker: root(
-                name, "pgrep -c -f CoarseGrainedExecutorBackend", check=False
+                name, "pgrep -c -f [C]oarseGrainedExecutorBackend", check=False
             ) == "0\n",
             seconds=30,
         )  # fmt: skip

@@ -51,7 +51,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def house(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     """The filled cache in a place of its own, for a test to change."""
-    shutil.copytree(filled, tmp_path, symlinks=True, dirs_exist_ok=True)
+
+    def but_for_builder(folder: str, _: list[str]) -> set[str]:
+        return {"builder"} if Path(folder).name == "wheelhouse" else set()
+
+    shutil.copytree(filled, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=but_for_builder)
+    builder = "cache/sparkbundle/wheelhouse/builder"  # no test writes into its thousand files
+    shutil.copytree(filled / builder, tmp_path / builder, symlinks=True, copy_function=os.link)
     world = TinyWorld(tmp_path / "world")
     world.use(monkeypatch, tmp_path / "cache")
     return House(world, tmp_path / "cache")
@@ -70,8 +76,8 @@ def members(tar: Path) -> list[tarfile.TarInfo]:
         return file.getmembers()
 
 
-def test_all_wheels_are_in_bundles_and_listed_with_their_hashes(empty: House, tmp_path: Path):
-    made = empty.prepare()
+def test_all_wheels_are_in_bundles_and_listed_with_their_hashes(house: House, tmp_path: Path):
+    made = house.prepare()
     assert [bundle.name for bundle in made.bundles] == NAMES
     assert made.size == sum(bundle.path.stat().st_size for bundle in made.bundles)
     text = made.requirements.read_text()
@@ -87,8 +93,8 @@ def test_all_wheels_are_in_bundles_and_listed_with_their_hashes(empty: House, tm
     names = [line.split("==")[0] for line in installed]
     assert names == ["alpha", "beta", "pyspark", "sentiment", "torch"]
     assert "torch==1.0+cpu --hash=sha256:" in text and "beta==1.0 " in text
-    assert not list(empty.cache.rglob("*.whl")), "only the tars are kept"
-    assert empty.names() == ["builder", "bundles", "lock", "pip.log", "requirements"]
+    assert not list(house.cache.rglob("*.whl")), "only the tars are kept"
+    assert house.names() == ["builder", "bundles", "lock", "pip.log", "requirements"]
 
 
 def test_another_controller_makes_the_same_bytes(empty: House, filled: Path):
@@ -123,6 +129,19 @@ def test_a_change_of_the_job_makes_only_its_bundle(house: House):
     assert after.digest != before.digest
     assert after.bundles[:4] == before.bundles[:4] and after.bundles[4] != before.bundles[4]
     assert not (house.world.job / "build").exists(), "a build leaves the sources alone"
+
+
+def test_the_job_of_an_installed_sparkbundle_is_a_wheel(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    wheel = make_wheel(tmp_path, "sentiment", "0.1.0")
+    before = house.prepare()
+    monkeypatch.setattr(resources, "sentiment_wheel_or_source", lambda: wheel)
+    monkeypatch.setattr(wheelhouse_pip, "run_pip", None)
+    after = house.prepare()
+    assert after.bundles[:4] == before.bundles[:4]
+    assert [w.file for w in after.bundles[4].wheels] == [wheel.name]
+    assert wheel.is_file(), "it stays in the package"
 
 
 def flip(path: Path) -> None:
@@ -212,6 +231,23 @@ def test_the_cuda_build_is_taken_where_it_is_wanted(house: House):
     assert [b for b in after.bundles if b not in before.bundles] == [after.bundles[1]]
 
 
+@pytest.mark.parametrize("python", [(3, 11), (3, 12)])  # with the CPU build, and without
+def test_bundles_are_brought_to_a_machine_without_network(
+    house: House, python: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = house.prepare(python)
+    other = House(house.world, tmp_path / "other")
+    shutil.copytree(house.cache / "bundles", other.cache / "bundles")
+    for mark in other.cache.rglob("*.absent"):
+        mark.unlink()  # it stands for the settings of the other machine
+    house.world.use(monkeypatch, tmp_path / "other")
+    _without_venv(tmp_path, monkeypatch)  # pip is of no use there
+    there = other.prepare(python)
+    assert there.digest == made.digest
+    assert there.requirements.read_text() == made.requirements.read_text()
+    assert (other.said == []) is (python == (3, 11))
+
+
 DRIVER = """
 import sys
 from pathlib import Path
@@ -279,13 +315,17 @@ def test_a_python_without_venv_says_what_to_install(
     empty: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     shutil.rmtree(empty.cache / "builder")
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho 'ensurepip is not available' >&2; exit 1\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
+    _without_venv(tmp_path, monkeypatch)
     with pytest.raises(PreflightError, match="no venv module") as caught:
         empty.prepare()
     assert "-venv" in caught.value.todo
+
+
+def _without_venv(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = folder / "python"
+    python.write_text("#!/bin/sh\necho 'ensurepip is not available' >&2; exit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
 
 
 def test_a_full_disk_is_named(empty: House, monkeypatch: pytest.MonkeyPatch):

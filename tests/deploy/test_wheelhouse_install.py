@@ -1,11 +1,10 @@
-"""What hosts do with the wheelhouse, by the real script and uv; what is in sparkbundle's wheel."""
+"""What hosts do with the wheelhouse, by the real scripts and uv."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,7 @@ from sparkbundle.wheelhouse_cache import Bundle, locked_cache
 from sparkbundle.wheelhouse_lock import Target
 from tests.deploy.tiny_wheels import MANY, make_wheel, write_wheel
 
-ROOT = Path(__file__).parents[2]
 PYTHON = getattr(sys, "_base_executable", sys.executable)
-FILES = {"__init___py": b"HOME = 1\n", "more_py": b"MORE = 1\n"}
 
 
 class Host:
@@ -167,52 +164,39 @@ def test_a_release_without_the_job_is_not_complete(host: Host, uv: Path):
     assert not (host.releases / digest / ".complete").exists()
 
 
-@pytest.fixture(scope="session")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of sparkbundle, built in a copy of the checkout and unpacked."""
-    root = tmp_path_factory.mktemp("wheel")
-    skipped = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "notebooks")
-    for folder in ("deploy", "roles", "job"):
-        shutil.copytree(ROOT / folder, root / "checkout" / folder, ignore=skipped)
-    before = sorted(root.glob("checkout/job/**/*"))
-    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    command = [sys.executable, "-m", "pip", *words, "--wheel-dir", root, root / "checkout/deploy"]
-    subprocess.run(command, check=True)
-    assert sorted(root.glob("checkout/job/**/*")) == before, "nothing is written into the sources"
-    (wheel,) = root.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(root / "unpacked")
-    return root / "unpacked"
-
-
-def test_the_wheel_of_sparkbundle_needs_no_checkout(unpacked: Path):
-    inside = unpacked / "sparkbundle/bundled"
-    for source, name in ((ROOT / "roles", "roles"), (ROOT / "deploy/playbooks", "playbooks")):
-        files = [p.relative_to(source) for p in source.rglob("*") if p.is_file()]
-        wanted = {p for p in files if "__pycache__" not in p.parts}
-        assert {
-            p.relative_to(inside / name) for p in (inside / name).rglob("*") if p.is_file()
-        } == wanted
-    code = """
-from sparkbundle import resources as r
-locks = r.locks()
-for path in (r.roles(), r.playbooks(), locks.job, locks.cpu, locks.cuda, locks.builder,
-             r.sentiment_wheel_or_source()):
-    print(path)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(unpacked)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = [Path(line) for line in done.stdout.splitlines()]
-    assert len(found) == 7 and all(path.is_relative_to(inside) and path.exists() for path in found)
-    assert zipfile.ZipFile(found[-1]).read("sentiment/cli.py")
-
-
-def test_a_checkout_has_them_too():
-    assert resources.roles() == ROOT / "roles"
-    assert resources.playbooks() == ROOT / "deploy/playbooks"
-    assert resources.locks().builder == ROOT / "deploy/requirements-builder.lock"
-    assert resources.sentiment_wheel_or_source() == ROOT / "job"
+def test_releases_that_nothing_needs_are_removed(tmp_path: Path):
+    names = {name: tmp_path / name for name in ("aa", "bb", "c0", "c1", "c2", "dd", "ee")}
+    for release in names.values():
+        (release / "lib").mkdir(parents=True)
+        (release / ".complete").touch()
+        (release / "lib/open").write_bytes(b"x" * 5000)
+    (names["ee"] / ".complete").unlink()
+    (tmp_path / "notes.txt").touch()
+    holders = [
+        # As a job is started, as Python holds a library, as Java holds a jar.
+        ("import time", os.environ | {"SPARK_HOME": f"{names['c0']}/spark"}),
+        (f"import mmap; f = open('{names['c1']}/lib/open'); "
+         "m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); f.close()", None),
+        (f"f = open('{names['c2']}/lib/open')", None),
+    ]  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"{code}; print(flush=True); input()"],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for code, env in holders
+    ]
+    try:
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline()
+        script = resources.roles() / "runtime/files/prune_releases.sh"
+        command = ["/bin/sh", script, tmp_path, "aa", "99"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["bb", "dd", "ee"] and not done.stderr
+    finally:
+        for process in processes:
+            process.communicate(b"\n")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"aa", "c0", "c1", "c2", "notes.txt", ".lock"}
