@@ -63,6 +63,11 @@ def rounds(cluster: Cluster, job: str) -> int:
     return len(re.findall(r"(?m)^round \d+/", cluster("logs", job).stdout))
 
 
+def running(cluster: Cluster) -> list[str]:
+    """The ids of the jobs that run."""
+    return [job["id"] for job in cluster.json("jobs")["jobs"] if job["state"] == "RUNNING"]
+
+
 def state(cluster: Cluster, job: str) -> str:
     return cluster.json("jobs", job)["state"]
 
@@ -82,7 +87,7 @@ def undisturbed(cluster: Cluster, corpus: Path, table: Path, tmp_path_factory) -
         *("submit", "--wait", "sentiment", "train", f"@{corpus}", "model"),
         *("--vectors", f"@{table}", *TRAINING),
     )
-    job = wait_until(lambda: cluster.json("jobs")["jobs"][-1:], seconds=60)[0]["id"]
+    job = wait_until(lambda: running(cluster), seconds=60)[0]
     wait_until(lambda: rounds(cluster, job) >= 1, seconds=240)
     with machines.cut("master"):
         process.send_signal(signal.SIGKILL)
@@ -230,7 +235,7 @@ def test_the_exit_code_of_a_job_and_what_it_writes(cluster: Cluster, tmp_path: P
     (tmp_path / "with space.txt").write_text("x")
     done = cluster("submit", "--wait", job, f"@{tmp_path / 'with space.txt'}", code=7)
     assert "FAILED (exit code 7)" in done.stderr
-    cluster("pull", "seven:made.txt", tmp_path / "made.txt")
+    cluster("pull", "last:made.txt", tmp_path / "made.txt")
     assert (tmp_path / "made.txt").read_text().endswith("with space.txt")
     missing = cluster("submit", job, f"@{tmp_path / 'none'}", code=3)
     assert "none" in missing.stderr
