@@ -277,6 +277,7 @@ def destroy() -> None:
 
 def fresh(*names: str) -> None:
     """Make the machines bare again, as if newly installed. Creates those that are absent."""
+    install()
     home = box.ensure()
     absent = [machine.name for machine in _chosen(names) if not _complete(machine, home)]
     if absent:

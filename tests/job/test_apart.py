@@ -6,6 +6,7 @@ The driver knows the cluster as on a host of it: by its URL and a spark-defaults
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from tests.conftest import Sentiment
 
 from .conftest import TRAINING
 
+# Not `SparkSubmit`: the JVM of the smoke job's driver may be about to end.
+DAEMON = re.compile(r"org\.apache\.spark\.deploy\.(master\.Master|worker\.Worker)\b")
 HIDE = "mount -t tmpfs none {folder} && exec {command}"
 
 
@@ -73,7 +76,7 @@ def test_its_daemons_see_none_of_the_files(apart: Apart, corpus: Path):
     daemons = [
         pid
         for pid in psutil.pids()
-        if str(apart.home) in _command(pid) and "org.apache.spark.deploy" in _command(pid)
+        if str(apart.home) in _command(pid) and DAEMON.search(_command(pid))
     ]
     assert len(daemons) == 3
     assert corpus.exists()
