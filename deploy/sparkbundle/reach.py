@@ -3,9 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from sparkbundle import inventory as inventories
 from sparkbundle.errors import (
     AUTHENTICATION,
     FAILED,
@@ -19,21 +17,6 @@ from sparkbundle.inventory import Host, Inventory
 from sparkbundle.output import stderr_console
 
 EVERYBODY = "all"
-
-
-def load(path: Path | None, *, command: str) -> Inventory:
-    """The inventory of a command that works on hosts only.
-
-    Raises:
-        SparkbundleError: none was given (exit code 2), or it is wrong (3).
-    """
-    if path is None:
-        raise SparkbundleError(
-            f"`sparkbundle {command}` is for a cluster of hosts, and no inventory names them",
-            todo=f"sparkbundle {command} -i INVENTORY … (or set SPARKBUNDLE_INVENTORY)",
-            code=USAGE,
-        )
-    return inventories.load(path)
 
 
 @contextmanager

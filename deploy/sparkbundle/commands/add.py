@@ -5,14 +5,14 @@ from pathlib import Path
 import click
 
 from sparkbundle import remote
-from sparkbundle.commands.options import inventory_option, json_option, opened
+from sparkbundle.commands.options import json_option, opened, required_inventory_option
 from sparkbundle.commands.up import show_deployed
 from sparkbundle.output import Steps
 from sparkbundle.remote import UpOptions
 
 
 @click.command()
-@inventory_option
+@required_inventory_option
 @click.argument("hosts", nargs=-1, required=True)
 @click.option(
     "--timeout",
@@ -22,7 +22,7 @@ from sparkbundle.remote import UpOptions
     help="Seconds to wait for the workers, and again for the smoke job.",
 )
 @json_option
-def add(*, inventory: Path | None, hosts: tuple[str, ...], timeout: float, as_json: bool) -> None:
+def add(*, inventory: Path, hosts: tuple[str, ...], timeout: float, as_json: bool) -> None:
     """Add HOSTS, which the inventory now has, to a running cluster.
 
     Their own deploy, and on the others what must change: who is let in, how many cores
@@ -32,8 +32,6 @@ def add(*, inventory: Path | None, hosts: tuple[str, ...], timeout: float, as_js
     Examples:
       sparkbundle add -i hosts.yml worker-3
     """
-    if inventory is None:
-        raise click.UsageError("name the cluster's hosts: -i INVENTORY")
     options = UpOptions(timeout=timeout)
     steps = Steps(total=remote.up_steps(options))
     with opened(inventory, steps=steps) as opened_hosts:

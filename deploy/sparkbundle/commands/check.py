@@ -7,17 +7,17 @@ import click
 
 from sparkbundle import inventory as inventories
 from sparkbundle import preflight
-from sparkbundle.commands.options import inventory_option, json_option
+from sparkbundle.commands.options import json_option, required_inventory_option
 from sparkbundle.hosts import Hosts
 from sparkbundle.output import Steps, next_steps, print_json, print_rows
 from sparkbundle.preflight import Checked
 
 
 @click.command()
-@inventory_option
+@required_inventory_option
 @json_option
 @click.pass_context
-def check(context: click.Context, *, inventory: Path | None, as_json: bool) -> None:
+def check(context: click.Context, *, inventory: Path, as_json: bool) -> None:
     """Look at every host of an inventory: can it be deployed to? Changes nothing there.
 
     All hosts are asked at once, and all problems are shown in one go. A host's key
@@ -28,8 +28,6 @@ def check(context: click.Context, *, inventory: Path | None, as_json: bool) -> N
       sparkbundle check -i hosts.yml
       sparkbundle check -i hosts.yml --json
     """
-    if inventory is None:
-        raise click.UsageError("name the hosts to check: -i INVENTORY")
     steps = Steps(total=2)
     with steps.step("read the inventory"):
         loaded = inventories.load(inventory)

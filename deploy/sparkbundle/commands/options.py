@@ -53,13 +53,23 @@ json_option: Decorator = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
 )
 
-inventory_option: Decorator = click.option(
-    "-i",
-    "--inventory",
-    type=click.Path(path_type=Path),
-    envvar="SPARKBUNDLE_INVENTORY",
-    help="Inventory of hosts.  [default: the cluster on this machine]",
+
+def _inventory_option(help_text: str, *, required: bool) -> Decorator:
+    return click.option(
+        "-i",
+        "--inventory",
+        type=click.Path(path_type=Path),
+        envvar="SPARKBUNDLE_INVENTORY",
+        show_envvar=True,
+        required=required,
+        help=help_text,
+    )
+
+
+inventory_option = _inventory_option(
+    "Inventory of hosts. Without it: the cluster on this machine.", required=False
 )
+required_inventory_option = _inventory_option("Inventory of hosts.", required=True)
 
 
 def only_without_inventory(context: click.Context) -> None:

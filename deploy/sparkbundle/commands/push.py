@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from sparkbundle import inventory as inventories
 from sparkbundle import reach, sending, transfer
 from sparkbundle.commands.host_options import force_option, on_option, sudo_option
-from sparkbundle.commands.options import inventory_option, json_option
+from sparkbundle.commands.options import json_option, required_inventory_option
 
 
 @click.command()
-@inventory_option
+@required_inventory_option
 @on_option
 @sudo_option
 @force_option
@@ -21,7 +22,7 @@ from sparkbundle.commands.options import inventory_option, json_option
 def push(
     context: click.Context,
     *,
-    inventory: Path | None,
+    inventory: Path,
     on: tuple[str, ...],
     sudo: bool,
     force: bool,
@@ -41,7 +42,7 @@ def push(
       sparkbundle push -i hosts.yml --on workers reviews /data/reviews
       sparkbundle push -i hosts.yml --sudo --force chrony.conf /etc/chrony/chrony.conf
     """
-    found = reach.load(inventory, command="push")
+    found = inventories.load(inventory)
     chosen = reach.choose(found, on)
     to = transfer.remote_target(remote, several=len(local) > 1)
     if force:

@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from sparkbundle import remote
-from sparkbundle.commands.options import inventory_option, json_option, opened
+from sparkbundle.commands.options import json_option, opened, required_inventory_option
 from sparkbundle.errors import PARTLY
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs
 
 
 @click.command()
-@inventory_option
+@required_inventory_option
 @click.argument("hosts", nargs=-1, required=True)
 @click.option(
     "--drain",
@@ -33,7 +33,7 @@ from sparkbundle.output import Steps, next_steps, print_json, print_pairs
 def remove(
     context: click.Context,
     *,
-    inventory: Path | None,
+    inventory: Path,
     hosts: tuple[str, ...],
     drain: float,
     timeout: float,
@@ -50,8 +50,6 @@ def remove(
       sparkbundle remove -i hosts.yml worker-2
       sparkbundle remove -i hosts.yml worker-2 --drain 600
     """
-    if inventory is None:
-        raise click.UsageError("name the cluster's hosts: -i INVENTORY")
     steps = Steps(total=remote.remove_steps())
     with opened(inventory, steps=steps) as opened_hosts:
         result = remote.remove_hosts(

@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from sparkbundle import remote
-from sparkbundle.commands.options import inventory_option, json_option, opened
+from sparkbundle.commands.options import json_option, opened, required_inventory_option
 from sparkbundle.output import Steps, next_steps, print_json
 
 
 @click.command()
-@inventory_option
+@required_inventory_option
 @click.argument("hosts", nargs=-1)
 @click.option(
     "--timeout",
@@ -20,9 +20,7 @@ from sparkbundle.output import Steps, next_steps, print_json
     help="Seconds to wait for the workers to be back.",
 )
 @json_option
-def restart(
-    *, inventory: Path | None, hosts: tuple[str, ...], timeout: float, as_json: bool
-) -> None:
+def restart(*, inventory: Path, hosts: tuple[str, ...], timeout: float, as_json: bool) -> None:
     """Start the daemons on HOSTS (default: all) anew, the workers one after the other.
 
     Running applications go on: the master remembers them, and what a worker computed
@@ -33,10 +31,6 @@ def restart(
       sparkbundle restart -i hosts.yml
       sparkbundle restart -i hosts.yml worker-2
     """
-    if inventory is None:
-        raise click.UsageError(
-            "name the hosts: -i INVENTORY (on this machine: sparkbundle down, then up)"
-        )
     steps = Steps(total=remote.restart_steps())
     with opened(inventory, steps=steps) as opened_hosts:
         remote.restart(opened_hosts, hosts, timeout=timeout, steps=steps)

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import click
 
+from sparkbundle import inventory as inventories
 from sparkbundle import reach, running
 from sparkbundle.commands.host_options import on_option, sudo_option
-from sparkbundle.commands.options import inventory_option, json_option
+from sparkbundle.commands.options import json_option, required_inventory_option
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.hosts import Answer
 from sparkbundle.output import print_json, show_error, stderr_console
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
-@inventory_option
+@required_inventory_option
 @on_option
 @sudo_option
 @json_option
@@ -23,7 +24,7 @@ from sparkbundle.output import print_json, show_error, stderr_console
 def run(
     context: click.Context,
     *,
-    inventory: Path | None,
+    inventory: Path,
     on: tuple[str, ...],
     sudo: bool,
     as_json: bool,
@@ -44,7 +45,7 @@ def run(
     Exit code: 0 where it was 0 on all hosts, 7 if it failed on some, 1 on all; 4 if no host
     was reached.
     """
-    chosen = reach.choose(found := reach.load(inventory, command="run"), on)
+    chosen = reach.choose(found := inventories.load(inventory), on)
     show = None if as_json else _printer([host.name for host in chosen])
     with reach.reaching(found) as hosts:
         answers = running.run_everywhere(
