@@ -7,14 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sparkbundle import preflight
 from sparkbundle.files import make_private_directory
 from sparkbundle.hosts import Hosts, cluster_directory
 from sparkbundle.inventory import Inventory
 from sparkbundle.output import Step, Steps
 from sparkbundle.playbook import HostOutcome, Outcome, Playbook, phases
+from sparkbundle.preflight import Facts
 
 _QUIET_SECONDS = 15.0
 _LOGS_KEPT = 20
+_FULL_MIB = 200  # less than the largest package
 
 
 def play(
@@ -42,7 +45,22 @@ def play(
     with closing(follower):
         outcome = book.run(follower.event)
         follower.finish()
+    _tell_of_full_disks(hosts, outcome)
     return outcome
+
+
+def _tell_of_full_disks(hosts: Hosts, outcome: Outcome) -> None:
+    """Say it first where a disk is full: a task fails there in words that do not tell it."""
+    failed = {name: one for name, one in outcome.failures.items() if not one.unreachable}
+    chosen = [host for host in hosts.inventory.hosts if host.name in failed]
+    for name, facts in hosts.each(lambda host: preflight.ask(hosts, host), chosen).items():
+        if isinstance(facts, Facts):
+            full = [
+                f"the disk is full: {free} MiB are free for {path}"
+                for path, free in facts["free_mib"].items()
+                if free < _FULL_MIB
+            ]
+            failed[name].told = (*full, *failed[name].told)
 
 
 class Follower:

@@ -26,6 +26,7 @@ SYSTEMS = ("debian", "ubuntu")
 RESERVED_MIB = 1024
 MINIMUM_MEMORY_MIB = 512
 RUNTIME_MIB = 5 * 1024
+USERS_HOME = "/var/lib/sparkbundle"
 WORK_MIB = 1024
 _SYSTEMS_TODO = "use Debian 12 or later, Ubuntu 24.04 or later"
 # A token for the web pages lives a minute.
@@ -281,11 +282,12 @@ def _wrong_address(_host: Host, facts: Facts) -> Found:
 
 
 def _wrong_users(_host: Host, facts: Facts) -> Found:
-    if facts["users"] and not facts["cluster"] and not facts["files"]:
-        yield (
-            f"there is already a user {facts['users'][0]!r} that is not ours",
-            "rename or remove that user: the daemons run as spark, jobs as sparkjob",
-        )
+    for name, home in facts["users"].items():
+        if home != USERS_HOME:  # roles/base makes it so, and roles/removal looks for it
+            yield (
+                f"there is already a user {name!r} that is not ours",
+                "rename or remove that user: the daemons run as spark, jobs as sparkjob",
+            )
 
 
 def _wrong_ports(host: Host, facts: Facts) -> Found:

@@ -5,6 +5,7 @@ with an old Python must be able to say so. Argument 1 is a JSON object: `ports` 
 `address` (is it one of this host's?); argument 2 is SSH_CONNECTION, which sudo does not pass on.
 """
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -131,13 +132,13 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def has_user(name: str) -> bool:
-    """Whether there is such a user."""
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
+def users(names: "tuple[str, ...]") -> "dict[str, str]":
+    """The homes of those of these users that there are."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(KeyError):
+            found[name] = pwd.getpwnam(name).pw_dir
+    return found
 
 
 def is_mine(address: str) -> bool:
@@ -246,7 +247,7 @@ def main() -> None:
         "ssh_port": int(connection[3]) if connection else 22,
         "java": java(),
         "gpus": gpus(),
-        "users": [name for name in ("spark", "sparkjob") if has_user(name)],
+        "users": users(("spark", "sparkjob")),
         "cluster": as_json("/etc/sparkbundle/cluster.json"),
         "deployed": as_json("/var/lib/sparkbundle/deployed.json"),
         "release": release(),

@@ -241,6 +241,21 @@ def test_the_exit_code_of_a_job_and_what_it_writes(cluster: Cluster, tmp_path: P
     assert "none" in missing.stderr
 
 
+def test_a_reload_of_systemd_does_not_lose_how_a_job_ends(cluster: Cluster, tmp_path: Path):
+    """As every installation of a package does it, and `add`, too."""
+    job = tmp_path / "patient.py"
+    job.write_text("import sys, time\nprint('on', flush=True)\ntime.sleep(8)\nsys.exit(7)\n")
+    patient = cluster.json("submit", job)["id"]
+    wait_until(lambda: "on" in cluster("logs", patient).stdout, seconds=30)
+    root("master", "systemctl daemon-reload")
+    told = cluster("logs", "-f", patient, code=7)
+    assert "FAILED (exit code 7)" in told.stderr
+    unit = f"sparkbundle-job-{patient}.service"
+    assert (
+        root("master", f"ls /run/systemd/system /run/systemd/transient | grep {unit}; true") == ""
+    )
+
+
 def test_cancel_ends_a_job_and_frees_the_cluster(cluster: Cluster, sleeper: Path):
     job = cluster.json("submit", sleeper, 999)["id"]
     wait_until(lambda: "TURN 0 " in cluster("logs", job).stdout, seconds=90)

@@ -29,7 +29,7 @@ TOLD = {
     "ssh_port": 22,
     "java": {"version": 'openjdk version "17.0.15" 2025-04-15', "complete": True},
     "gpus": {"addresses": [], "fault": ""},
-    "users": [],
+    "users": {"spark": "/var/lib/sparkbundle"},
     "cluster": None,
     "deployed": None,
     "release": "",
@@ -75,7 +75,7 @@ def test_a_bare_host_that_will_do_has_no_problem():
         ({"gpus": {"addresses": [], "fault": "nvidia-smi hangs"}}, "gpu", "nvidia-smi hangs"),
         ({"address": ""}, "address", "not known"),
         ({"address_is_mine": False}, "address", "no address of this host"),
-        ({"users": ["spark"]}, "users", "'spark' that is not ours"),
+        ({"users": {"spark": "/home/spark"}}, "users", "'spark' that is not ours"),
         ({"cluster": {"name": "other", "master": "spark://x:7077"}}, "cluster", "'other'"),
         (
             {"listeners": {"7078": {"by": "nc (pid 7)", "user": "root"}}},

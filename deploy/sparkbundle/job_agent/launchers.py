@@ -14,6 +14,7 @@ from .records import AgentError, JobFolder, is_locked, read_result
 TERM_SECONDS = 20.0
 # After the last signal, for the result to be written and the group to be cleared away.
 _GRACE_SECONDS = 20.0
+_UNITS = Path("/run/systemd/system")
 _UNIT = "sparkbundle-job-"
 EVENTS = "/var/lib/sparkbundle/events"
 _SANDBOX = """
@@ -57,7 +58,7 @@ def is_running(launcher: Launcher, folder: JobFolder) -> bool:
 
 @dataclass(frozen=True)
 class Systemd:
-    """A transient unit for each job. `script` is the program that this process is."""
+    """A unit for each job, until it ends. `script` is the program that this process is."""
 
     script: Path
     user: str
@@ -78,15 +79,24 @@ class Systemd:
             # With all rights, whatever ended the job: the result is root's to write.
             f"ExecStopPost=+{agent} ended {folder.id}",
         ]  # fmt: skip
-        done = _run(
-            "systemd-run", f"--unit={_UNIT}{folder.id}", "--collect", "--quiet",
-            "--no-ask-password", f"--description=Sparkbundle job {folder.id}",
-            *(f"--property={line}" for line in lines),
-            "--", sys.executable, "-IB", str(self.script), "exec", folder.id,
-        )  # fmt: skip
+        unit = self.unit(folder)
+        unit.write_text("\n".join([
+            "[Unit]", f"Description=Sparkbundle job {folder.id}", "CollectMode=inactive-or-failed",
+            "[Service]", *lines, f"ExecStart={agent} exec {folder.id}", "",
+        ]), encoding="utf-8")  # fmt: skip
+        done = _run("systemctl", "--no-ask-password", "start", unit.name)
         if done.returncode:
+            unit.unlink(missing_ok=True)
             said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise AgentError(f"systemd did not start the job: {said}", code=1)
+
+    def unit(self, folder: JobFolder) -> Path:
+        """The unit file of a job, gone after a reboot. `ended` removes it.
+
+        No transient unit: of those, systemd forgets ExecStopPost at a daemon-reload where it has
+        a prefix (seen with 252), and any package that is installed reloads systemd.
+        """
+        return _UNITS / f"{_UNIT}{folder.id}.service"
 
     def running(self) -> set[str]:
         """See Launcher."""
@@ -99,7 +109,7 @@ class Systemd:
 
     def stop(self, folder: JobFolder) -> None:
         """See Launcher."""
-        done = _run("systemctl", "stop", f"{_UNIT}{folder.id}.service")
+        done = _run("systemctl", "stop", self.unit(folder).name)
         if is_running(self, folder):
             raise AgentError(f"does not end: {done.stderr.strip()}", where=folder.id, code=1)
 

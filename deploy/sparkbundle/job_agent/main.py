@@ -194,6 +194,8 @@ def _answer_for(
             if ending["result"] == "signal" and out_of_memory():
                 ending["result"] = "oom-kill"
             write_result(folder, {**ending, "stopping": _stopping()})
+            assert isinstance(agent.launcher, Systemd)
+            agent.launcher.unit(folder).unlink(missing_ok=True)
         case "supervise":
             assert isinstance(agent.launcher, Process)
             supervise(folder, agent.launcher)
