@@ -13,8 +13,8 @@ from sparkbundle.inventory import Host
 
 NOT_REACHED = "not reached: it is taken out, and not cleaned"
 _POLL_SECONDS = 1.0
-# The executors are the children of the worker's process.
-_COUNT = "systemctl show -P MainPID spark-worker | xargs -r ps -o pid= --ppid"
+# The executors are the children of the worker's process that are no zombies.
+_COUNT = "systemctl show -P MainPID spark-worker | xargs -r ps -o stat= --ppid | grep -v ^Z"
 
 
 def drain(hosts: Hosts, leaving: Sequence[Host], *, seconds: float) -> dict[str, str]:

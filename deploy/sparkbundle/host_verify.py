@@ -213,13 +213,15 @@ def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]
         "ProtectSystem=strict", "ProtectHome=yes", "ReadWritePaths=/var/lib/sparkbundle/events",
         f"RuntimeMaxSec={timeout:.0f}",
     )  # fmt: skip
+    # Those that are there: with a worker missing it would wait 30 s for the others.
+    cores = ("--conf", f"spark.cores.max={tasks}")
     environment = {
         "PATH": "/opt/sparkbundle/current/bin:/usr/bin:/bin",
         "SPARK_HOME": "/opt/sparkbundle/current/spark",
         "SPARK_CONF_DIR": "/etc/sparkbundle",
         "SPARK_LOCAL_IP": plan.master.address,
         "PYSPARK_PYTHON": "/opt/sparkbundle/current/bin/python",
-        "PYSPARK_SUBMIT_ARGS": shlex.join(_SMOKE_ARGUMENTS),
+        "PYSPARK_SUBMIT_ARGS": shlex.join([*cores, *_SMOKE_ARGUMENTS]),
         "HOME": "/tmp",  # noqa: S108 - the unit's own
     }
     # The script comes on the standard input: nothing is left behind on the host.

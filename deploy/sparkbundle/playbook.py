@@ -94,7 +94,7 @@ class Playbook:
             variables = Path(scratch) / "variables.json"
             write_private(variables, json.dumps(self.variables))
             (Path(scratch) / "ansible.cfg").touch()
-            command = [sys.executable, _LEASH, *self._command(variables)]
+            command = [sys.executable, _LEASH, scratch, *self._command(variables)]
             with (
                 self.log.open("ab") as log,
                 subprocess.Popen(

@@ -54,14 +54,14 @@ def test_remove_drains_the_worker_under_a_job_and_leaves_nothing(
 ):
     job = tmp_path / "sleeper.py"
     job.write_text(SLEEPER)
-    running = cluster.json("submit", job, 40)["id"]
+    running = cluster.json("submit", job, 30)["id"]
     wait_until(lambda: "TURN 2 " in cluster("logs", running).stdout, seconds=90)
     done = cluster("remove", spare, "--drain", "60")
     assert f"{spare}  drained" in done.stdout
     assert "take worker-3 out of" in done.stderr
     cluster.write_inventory()
     out = cluster("logs", "-f", running).stdout
-    assert out.count(" 498501\n") == 40
+    assert out.count(" 498501\n") == 30
     assert left_behind(spare) == ""
     # The others let it in no more.
     assert machines.address(spare) not in root("worker-1", "nft list table inet sparkbundle")
