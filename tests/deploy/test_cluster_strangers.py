@@ -22,20 +22,20 @@ def test_no_application_without_the_secret(
     assert shared.json("status", "--name", "one")["healthy"]
 
 
-def test_down_says_which_applications_lose_their_cluster(shared: CommandLine):
-    """The last test of the shared cluster: it ends it."""
-    driver = shared.application(SLEEP, shared.directory("one") / "conf/client.properties")
+def test_down_says_which_applications_lose_their_cluster(cli: CommandLine):
+    cli("up", "--name", "one", "--workers", "1", "--memory-per-worker", "512m")
+    driver = cli.application(SLEEP, cli.directory("one") / "conf/client.properties")
     try:
-        wait_until(lambda: shared.json("status", "--name", "one")["applications"])
-        done = shared("down", "--name", "one")
+        wait_until(lambda: cli.json("status", "--name", "one")["applications"])
+        done = cli("down", "--name", "one")
         assert "1 applications have lost cluster 'one': sleeper (app-" in done.stderr
         assert driver.poll() is None  # the user's own process
     finally:
         for process in [*psutil.Process(driver.pid).children(recursive=True), driver]:
             process.kill()
         driver.communicate()
-    assert shared.processes("one") == []
-    assert (shared.directory("one") / "logs/master.log").exists()
-    assert not (shared.directory("one") / "conf").exists()
-    assert "nothing to do" in shared("down", "--name", "one", "--purge").stdout
-    assert not shared.directory("one").exists()
+    assert cli.processes("one") == []
+    assert (cli.directory("one") / "logs/master.log").exists()
+    assert not (cli.directory("one") / "conf").exists()
+    assert "nothing to do" in cli("down", "--name", "one", "--purge").stdout
+    assert not cli.directory("one").exists()
