@@ -192,8 +192,8 @@ def test_the_command_line(lab: Lab, cli: CommandLine):
     assert "w2" in done.stderr
     cli("run", *given, "--on", "w2", "true", code=4)
     assert "did you mean 'workers'" in cli("run", *given, "--on", "worker", "true", code=2).stderr
-    assert "no inventory" in cli("run", "true", code=2).stderr
-    assert "no inventory" in cli("ssh", code=2).stderr
+    assert "Missing option '-i' / '--inventory'" in cli("run", "true", code=2).stderr
+    assert "Missing option '-i' / '--inventory'" in cli("ssh", code=2).stderr
     for command in ("run", "ssh", "push", "pull", "open"):
         assert "Examples:" in cli(command, "--help").stdout
 
