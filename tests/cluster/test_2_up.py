@@ -10,8 +10,10 @@ from tests.cluster.conftest import HOSTS, MASTER, WORKERS, Cluster, root
 NOTHING = "nothing to do: all hosts are as they shall be"
 
 
-def test_from_bare_to_ready_in_one_command(bare: Cluster):
+def test_from_bare_to_ready_in_one_command(bare: Cluster, capsys: pytest.CaptureFixture[str]):
     done = bare("up")
+    with capsys.disabled():  # the time of every phase, in the log of every run
+        print("", *(line for line in done.stderr.splitlines() if line.startswith("[")), sep="\n")
     steps = re.findall(r"^\[(\d+)/(\d+)\] (.*) … .*\(?\d+\.\d s\)?$", done.stderr, re.MULTILINE)
     assert [int(number) for number, _, _ in steps] == list(range(1, int(steps[0][1]) + 1))
     for name in HOSTS:
