@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# A shell ignores SIGINT for what it starts in the background, and all below that inherit it: the
+# tests that interrupt a command would find it deaf.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Sentiment:

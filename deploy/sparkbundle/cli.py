@@ -56,9 +56,11 @@ for _command in commands.COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line and exit with the codes of `sparkbundle.errors`."""
-    # A closed terminal or `kill` is an interruption: what was half-started is ended.
+    # A closed terminal or `kill` is an interruption: what was half-started is ended. Under nohup
+    # a closed terminal is none.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     sys.unraisablehook = _interrupt_again
     try:
         code = cli.main(standalone_mode=False, auto_envvar_prefix=ENVIRONMENT_PREFIX)

@@ -48,7 +48,8 @@ def main() -> None:
     """Run the command line: one message an error, the exit code that belongs to it."""
     # `kill` and a closed terminal are interruptions: what was half-written is removed.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _interrupt)
     sys.unraisablehook = _interrupt_again
     debug = "--debug" in sys.argv or bool(os.environ.get("SENTIMENT_DEBUG"))
     try:

@@ -134,6 +134,19 @@ def test_an_interrupted_up_leaves_nothing_running(cli: CommandLine, number: sign
     assert not (cli.directory("default") / "cluster.json").exists()
 
 
+def test_nohup_keeps_an_up_from_a_terminal_that_closes(cli: CommandLine):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup does no more
+    try:
+        process = cli.popen("up", "--workers", "1")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    wait_until(lambda: cli.processes("default", "worker-1"))
+    process.send_signal(signal.SIGHUP)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert cli.json("status")["healthy"]
+
+
 def test_down_after_a_killed_up(cli: CommandLine):
     process = cli.popen("up")
     wait_until(lambda: cli.processes("default", "worker-1"))
