@@ -27,6 +27,17 @@ HOSTS = ("master", "worker-1", "worker-2")
 WORKERS = HOSTS[1:]
 KEEP = bool(os.environ.get("SPARKBUNDLE_TEST_KEEP"))
 MASTER = f"spark://{machines.address('master')}:7077"
+SLEEPER = """
+import socket, sys, time
+from pyspark.sql import SparkSession
+spark = SparkSession.builder.getOrCreate()
+def slow(numbers):
+    time.sleep(1)
+    yield sum(numbers)
+for turn in range(int(sys.argv[1])):
+    print("TURN", turn, sum(spark.sparkContext.parallelize(range(999), 9).mapPartitions(slow)
+        .collect()), flush=True)
+"""
 
 
 class Cluster:
@@ -80,6 +91,9 @@ class Cluster:
     def secrets(self) -> Secrets:
         return Secrets(**json.loads(root("master", "cat /etc/sparkbundle/secrets.json")))
 
+    def state(self, job: str) -> str:
+        return self.json("jobs", job)["state"]
+
     def invariant(self) -> None:
         """What must be true again after every fault: all is well, and `up` changes nothing."""
         assert self.json("up")["changed"] == 0
@@ -97,9 +111,6 @@ def root(name: str, command: str, *, check: bool = True) -> str:
 def hosts() -> Iterator[None]:
     """The machines, bare."""
     try:
-        if why := machines.unavailable():
-            raise machines.Unavailable(why)
-        machines.install()
         machines.up((*HOSTS, "outsider"))
     except machines.Unavailable as error:
         if os.environ.get("CI"):
@@ -123,6 +134,14 @@ def cluster(bare: Cluster) -> Cluster:
     """The command line, and a cluster that is up."""
     bare("up")
     return bare
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Path:
+    """A job of so many turns, each of nine tasks that sleep a second."""
+    path = tmp_path / "sleeper.py"
+    path.write_text(SLEEPER)
+    return path
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def start_training(cluster: Cluster, corpus: Path, table: Path) -> str:
     )
     job = told["id"]
     wait_until(lambda: rounds(cluster, job) >= 2, seconds=240)
-    assert state(cluster, job) == "RUNNING"
+    assert cluster.state(job) == "RUNNING"
     return job
 
 
@@ -68,14 +68,10 @@ def running(cluster: Cluster) -> list[str]:
     return [job["id"] for job in cluster.json("jobs")["jobs"] if job["state"] == "RUNNING"]
 
 
-def state(cluster: Cluster, job: str) -> str:
-    return cluster.json("jobs", job)["state"]
-
-
 def digest(cluster: Cluster, job: str, to: Path) -> str:
     """Wait for the end of a training and pull its model; the digest of its weights."""
-    wait_until(lambda: state(cluster, job) != "RUNNING", seconds=400)
-    assert state(cluster, job) == "SUCCEEDED", cluster("logs", job).stdout[-3000:]
+    wait_until(lambda: cluster.state(job) != "RUNNING", seconds=400)
+    assert cluster.state(job) == "SUCCEEDED", cluster("logs", job).stdout[-3000:]
     cluster("pull", f"{job}:model", to)
     return json.loads((to / "model.json").read_text())["digest"]
 
@@ -179,26 +175,6 @@ def test_a_worker_daemon_killed_is_back_soon(cluster: Cluster):
     cluster.invariant()
 
 
-SLEEPER = """
-import socket, sys, time
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.getOrCreate()
-def slow(numbers):
-    time.sleep(1)
-    yield sum(numbers)
-for turn in range(int(sys.argv[1])):
-    print("TURN", turn, sum(spark.sparkContext.parallelize(range(999), 9).mapPartitions(slow)
-        .collect()), flush=True)
-"""
-
-
-@pytest.fixture
-def sleeper(tmp_path: Path) -> Path:
-    path = tmp_path / "sleeper.py"
-    path.write_text(SLEEPER)
-    return path
-
-
 def test_a_frozen_worker_is_taken_as_lost_and_joins_again(cluster: Cluster, sleeper: Path):
     """F4: its processes stand still for 90 s; then there is one executor on it, not two."""
     job = cluster.json("submit", sleeper, 32)["id"]
@@ -214,7 +190,7 @@ def test_a_frozen_worker_is_taken_as_lost_and_joins_again(cluster: Cluster, slee
     out = cluster("logs", "-f", job).stdout
     turns = re.findall(r"^TURN \d+ (\d+)$", out, re.MULTILINE)
     assert turns == [str(sum(range(999)))] * 32
-    assert state(cluster, job) == "SUCCEEDED"
+    assert cluster.state(job) == "SUCCEEDED"
     wait_until(lambda: int(root("worker-2", executors)) == 0, seconds=30)
     cluster.invariant()
 
@@ -225,7 +201,7 @@ def test_a_restart_of_all_daemons_under_a_job(cluster: Cluster, sleeper: Path):
     cluster("restart")
     out = cluster("logs", "-f", job).stdout
     assert len(re.findall(r"(?m)^TURN \d+ 498501$", out)) == 15
-    assert state(cluster, job) == "SUCCEEDED"
+    assert cluster.state(job) == "SUCCEEDED"
     cluster.invariant()
 
 
@@ -261,7 +237,7 @@ def test_cancel_ends_a_job_and_frees_the_cluster(cluster: Cluster, sleeper: Path
     job = cluster.json("submit", sleeper, 999)["id"]
     wait_until(lambda: "TURN 0 " in cluster("logs", job).stdout, seconds=90)
     cluster("cancel", job)
-    assert state(cluster, job) == "CANCELLED"
+    assert cluster.state(job) == "CANCELLED"
     wait_until(lambda: not cluster.json("status")["applications"], seconds=60)
     assert "nothing to do" in cluster("cancel", job).stderr + cluster("cancel", job).stdout
     for worker in WORKERS:

@@ -1,10 +1,11 @@
 """The cluster grows and shrinks: `add`, `remove`, with jobs running."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.cluster import machines
 from tests.cluster.conftest import HOSTS, Cluster, root
-from tests.cluster.test_4_jobs import SLEEPER, state
 from tests.deploy.conftest import wait_until
 
 SPARE = {"spark_cores": 1, "spark_memory": "768m"}
@@ -22,10 +23,8 @@ def test_a_host_must_be_in_the_inventory(cluster: Cluster, spare: str):
     assert "add it to the group workers there" in refused.stderr
 
 
-def test_add_touches_the_new_host_and_what_must_change(cluster: Cluster, spare: str, tmp_path):
-    job = tmp_path / "sleeper.py"
-    job.write_text(SLEEPER)
-    running = cluster.json("submit", job, 30)["id"]
+def test_add_touches_the_new_host_and_what_must_change(cluster: Cluster, spare: str, sleeper: Path):
+    running = cluster.json("submit", sleeper, 30)["id"]
     wait_until(lambda: "TURN 0 " in cluster("logs", running).stdout, seconds=90)
     starts = {name: started(name) for name in HOSTS}
     cluster.write_inventory(worker_3=SPARE)
@@ -36,12 +35,12 @@ def test_add_touches_the_new_host_and_what_must_change(cluster: Cluster, spare: 
     assert changed["worker-1"] == changed["worker-2"] == 2
     assert changed["master"] == 3
     assert {name: started(name) for name in HOSTS} == starts
-    assert state(cluster, running) in ("RUNNING", "SUCCEEDED")
+    assert cluster.state(running) in ("RUNNING", "SUCCEEDED")
     found = {host["name"]: host for host in cluster.json("status")["hosts"]}
     assert found["worker-3"]["cores"] == 1
     assert cluster.json("up")["changed"] == 0
     cluster("logs", "-f", running)
-    assert state(cluster, running) == "SUCCEEDED"
+    assert cluster.state(running) == "SUCCEEDED"
 
 
 def started(name: str) -> str:
@@ -50,11 +49,9 @@ def started(name: str) -> str:
 
 
 def test_remove_drains_the_worker_under_a_job_and_leaves_nothing(
-    cluster: Cluster, spare: str, tmp_path
+    cluster: Cluster, spare: str, sleeper: Path
 ):
-    job = tmp_path / "sleeper.py"
-    job.write_text(SLEEPER)
-    running = cluster.json("submit", job, 30)["id"]
+    running = cluster.json("submit", sleeper, 30)["id"]
     wait_until(lambda: "TURN 2 " in cluster("logs", running).stdout, seconds=90)
     done = cluster("remove", spare, "--drain", "60")
     assert f"{spare}  drained" in done.stdout
