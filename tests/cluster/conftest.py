@@ -20,6 +20,7 @@ from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import load
 from sparkbundle.spark_settings import Secrets
 from tests.cluster import machines
+from tests.cluster.computer import Unavailable
 
 COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
 INVENTORY = Path(__file__).parents[2] / "inventory" / "vagrant.yml"
@@ -112,7 +113,7 @@ def hosts() -> Iterator[None]:
     """The machines, bare."""
     try:
         machines.up((*HOSTS, "outsider"))
-    except machines.Unavailable as error:
+    except Unavailable as error:
         if os.environ.get("CI"):
             raise  # there the tests of the cluster are not left out
         pytest.skip(f"no test hosts: {error} (root on Debian or Ubuntu brings them up)")

@@ -19,7 +19,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,22 +26,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster import box
+from tests.cluster.computer import (
+    BRIDGE,
+    LXC,
+    Unavailable,
+    ensure_bridge,
+    install,
+    output,
+    state,
+    stop_bridge,
+    succeeds,
+    try_overlay,
+)
 
 HERE = Path(__file__).parent
-DEBIAN_PACKAGES = (
-    "vagrant vagrant-lxc lxc lxc-templates debootstrap dnsmasq-base iptables bridge-utils "
-    "openssh-client sudo"
-).split()
-BRIDGE = "lxcbr0"
-NETWORK = "10.0.3.0/24"
 USER = "vagrant"
-LXC = Path("/var/lib/lxc")
 SPARE = "worker-3"
-CAPABILITIES = (1 << 12) | (1 << 21)  # CAP_NET_ADMIN, CAP_SYS_ADMIN
-
-
-class Unavailable(Exception):  # noqa: N818 - it names a state, not a mistake
-    """This computer cannot run the test machines; the message says why."""
 
 
 class MachineError(Exception):
@@ -86,11 +85,6 @@ DEFAULT = tuple(name for name in MACHINES if name != SPARE)
 # ---------------------------------------------------------------- where things are
 
 
-def state() -> Path:
-    """The folder of what is true of the machines that exist now; `destroy` removes it."""
-    return box.cache().with_name("test-machines")
-
-
 def address(name: str) -> str:
     return MACHINES[name].address
 
@@ -98,115 +92,6 @@ def address(name: str) -> str:
 def private_key() -> Path:
     """Vagrant's published, insecure key, readable by its owner only, as ssh wants it."""
     return box.insecure_key()
-
-
-# ---------------------------------------------------------------- what this computer needs
-
-
-def unavailable() -> str | None:
-    """Say why this computer cannot run the machines, or None. Installs nothing."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "the test machines need Linux and root"
-    status = Path("/proc/self/status").read_text()
-    effective = int(status.partition("CapEff:")[2].split()[0], 16)
-    if effective & CAPABILITIES != CAPABILITIES:
-        return "the test machines need CAP_SYS_ADMIN and CAP_NET_ADMIN (an unprivileged container?)"
-    if _not_installed() and not shutil.which("apt-get"):
-        return f"not installed, and there is no apt-get: {' '.join(_not_installed())}"
-    if not os.access("/sys/fs/cgroup", os.W_OK):
-        return "the test machines need a writable /sys/fs/cgroup"
-    taken = [line for line in _addresses() if " 10.0.3." in line and f" {BRIDGE} " not in line]
-    if taken:
-        return f"the network {NETWORK} is taken: {taken[0].strip()}"
-    return None
-
-
-def _addresses() -> list[str]:
-    if not shutil.which("ip"):
-        return []
-    return _output("ip", "-4", "-o", "address", "show").splitlines()
-
-
-def _not_installed() -> list[str]:
-    if not shutil.which("dpkg-query"):
-        return list(DEBIAN_PACKAGES)
-    listing = ("dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n")
-    lines = _output(*listing, *DEBIAN_PACKAGES).splitlines()
-    return [name for name in DEBIAN_PACKAGES if f"{name} installed" not in lines]
-
-
-def install() -> None:
-    """Install the Debian packages that are missing."""
-    reason = unavailable()
-    if reason:
-        raise Unavailable(reason)
-    missing = _not_installed()
-    if not missing:
-        return
-    print(f"installing {' '.join(missing)} …", file=sys.stderr)
-    environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    wait = "-oDPkg::Lock::Timeout=120"
-    try:
-        box.run("apt-get", wait, "-q", "update", env=environ)
-        words = ("install", "-y", "--no-install-recommends")
-        box.run("apt-get", wait, "-q", *words, *missing, env=environ)
-    except box.BuildError as error:
-        raise Unavailable(str(error)) from None
-
-
-def ensure_bridge() -> None:
-    """Start LXC's bridge (address, NAT, DNS) unless it works."""
-    if _bridge_works():
-        return
-    places = ("/usr/libexec/lxc", "/usr/lib/x86_64-linux-gnu/lxc", "/usr/lib/aarch64-linux-gnu/lxc")
-    scripts = [Path(place) / "lxc-net" for place in places if (Path(place) / "lxc-net").exists()]
-    if not scripts:
-        raise Unavailable("the lxc package has no lxc-net script")
-    if not Path("/sys/class/net", BRIDGE).exists():
-        _bridge_is_ours().parent.mkdir(parents=True, exist_ok=True)
-        _bridge_is_ours().write_text(str(scripts[0]))
-        # Finding a bridge, the script first stops the old one: its DNS server, its filter rules.
-        _succeeds("ip", "link", "add", "dev", BRIDGE, "type", "bridge")
-    # The script refuses to start what it believes is up; a killed run may have left that belief.
-    Path("/run/lxc/network_up").unlink(missing_ok=True)
-    done = subprocess.run([scripts[0], "start"], capture_output=True, text=True, check=False)
-    if not _bridge_works():
-        raise Unavailable(f"the bridge {BRIDGE} does not start: {done.stdout}{done.stderr}")
-
-
-def _try_overlay() -> None:
-    """Refuse early where the machines' disks, which are overlays, cannot be mounted."""
-    LXC.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=LXC, prefix=".overlay-") as folder:
-        layers = {name: Path(folder, name) for name in ("lower", "upper", "work", "all")}
-        for layer in layers.values():
-            layer.mkdir()
-        options = "lowerdir={lower},upperdir={upper},workdir={work}".format(**layers)
-        if not _succeeds("mount", "-t", "overlay", "-o", options, "overlay", str(layers["all"])):
-            raise Unavailable(f"the kernel does not mount an overlay over {LXC}")
-        _succeeds("umount", str(layers["all"]))
-
-
-def _bridge_is_ours() -> Path:
-    return state() / "bridge-started"
-
-
-def _bridge_works() -> bool:
-    gateway = f" {BRIDGE} "
-    if not any(gateway in line and f" {box.GATEWAY}/24 " in line for line in _addresses()):
-        return False
-    if Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() != "1":
-        return False
-    try:
-        pid = int(Path("/run/lxc/dnsmasq.pid").read_text())
-        if "dnsmasq" not in Path(f"/proc/{pid}/cmdline").read_text():  # empty: a zombie
-            return False
-    except (OSError, ValueError):
-        return False
-    rule = ("POSTROUTING", "-s", NETWORK, "!", "-d", NETWORK, "-j", "MASQUERADE")
-    return _succeeds("iptables", "-w", "-t", "nat", "-C", *rule) or _succeeds(
-        "nft", "list", "table", "ip", "lxc"
-    )
 
 
 # ---------------------------------------------------------------- the machines
@@ -218,7 +103,7 @@ def up(names: Iterable[str] = DEFAULT) -> None:
     install()
     with _alone():
         home = box.ensure()
-        _try_overlay()
+        try_overlay()
         ensure_bridge()
         heal()
         missing = [machine for machine in chosen if not _complete(machine, home)]
@@ -266,10 +151,7 @@ def destroy() -> None:
     with _alone():
         heal()
         _each(_demolish, list(MACHINES.values()))
-        # Ours to stop only if we started it and nobody else's container has joined since.
-        if _bridge_is_ours().exists() and not any(Path("/sys/class/net", BRIDGE).glob("brif/*")):
-            stop = [_bridge_is_ours().read_text(), "stop"]
-            subprocess.run(stop, capture_output=True, check=False)
+        stop_bridge()
         shutil.rmtree(state(), ignore_errors=True)
         for index in box.cache().glob("*/data/machine-index"):
             shutil.rmtree(index)
@@ -284,7 +166,7 @@ def fresh(*names: str) -> None:
         up(absent)
 
     def reset(machine: Machine) -> None:
-        _replace_disk(machine, None)
+        _empty_disk(machine)
         # What Vagrant's hostname step does to a machine that it creates.
         etc = machine.disk / "etc"
         etc.mkdir()
@@ -297,34 +179,8 @@ def fresh(*names: str) -> None:
         _each(reset, [machine for machine in _chosen(names) if machine.name not in absent])
 
 
-def save(label: str, names: Iterable[str] = DEFAULT) -> None:
-    """Keep the disks of the machines as they are now, to go back to. They are shut down for it."""
-    halt(names)
-
-    def copy(machine: Machine) -> None:
-        kept = state() / "saved" / label / machine.name
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        box.run("cp", "-a", "--reflink=auto", machine.disk, kept)
-        start(machine.name)
-
-    _each(copy, _chosen(names))
-
-
-def restore(label: str, names: Iterable[str] = DEFAULT) -> None:
-    """Go back to the saved disks: pull the plug, change the disk, boot."""
-
-    def back(machine: Machine) -> None:
-        _replace_disk(machine, state() / "saved" / label / machine.name)
-        start(machine.name)
-
-    _each(back, _chosen(names))
-
-
-def _replace_disk(machine: Machine, source: Path | None) -> None:
-    """Give the halted machine a copy of a saved disk, or an empty one."""
-    if source and not source.is_dir():
-        raise MachineError(f"no saved disk of {machine.name}: {source}")
+def _empty_disk(machine: Machine) -> None:
+    """Pull the plug and give the machine an empty disk."""
     force_stop(machine.name)
     folder = machine.disk.parent
     trash = folder / f"trash-{time.time_ns()}"
@@ -332,19 +188,16 @@ def _replace_disk(machine: Machine, source: Path | None) -> None:
     for layer in (machine.disk, folder / "olwork"):  # LXC's name for overlay's work folder
         if layer.exists():
             layer.rename(trash / layer.name)
-    # Removing takes longer than copying; nobody has to wait for it.
+    # Removing takes a while; nobody has to wait for it.
     subprocess.Popen(["rm", "-rf", trash], start_new_session=True, stderr=subprocess.DEVNULL)
-    if source:
-        box.run("cp", "-a", "--reflink=auto", source, machine.disk)
-    else:
-        machine.disk.mkdir()
+    machine.disk.mkdir()
 
 
 def condition(name: str) -> str:
     """RUNNING, STOPPED, FROZEN …, or absent."""
     if not (LXC / MACHINES[name].container / "config").exists():
         return "absent"
-    return _output("lxc-info", "-n", MACHINES[name].container, "-sH").strip() or "absent"
+    return output("lxc-info", "-n", MACHINES[name].container, "-sH").strip() or "absent"
 
 
 def start(name: str) -> None:
@@ -368,15 +221,6 @@ def freeze(name: str) -> None:
 
 def unfreeze(name: str) -> None:
     _lxc("lxc-unfreeze", "-n", MACHINES[name].container)
-
-
-def reboot(name: str) -> None:
-    """Reboot from inside, in good order, and wait until the host is back."""
-    machine = MACHINES[name]
-    before = _init(machine)
-    attach(name, "systemctl reboot --no-block")
-    _until(lambda: _init(machine) not in {before, ""}, f"{name} does not reboot", seconds=60)
-    _wait_for_ssh(machine)
 
 
 def ssh_command(name: str) -> list[str]:
@@ -443,7 +287,7 @@ def journal(name: str, lines: int = 400) -> str:
             return f"{name} is frozen"
         case _:
             folder = MACHINES[name].disk / "var/log/journal"
-            return _output("journalctl", "--no-pager", f"--directory={folder}", f"--lines={lines}")
+            return output("journalctl", "--no-pager", f"--directory={folder}", f"--lines={lines}")
 
 
 # ---------------------------------------------------------------- faults
@@ -454,19 +298,6 @@ def cut(name: str) -> Iterator[None]:
     """Drop all packets between this computer and the machine; the machines still see each other."""
     rules = [("OUTPUT", "-d", address(name)), ("INPUT", "-s", address(name))]
     with _dropped(rules):
-        yield
-
-
-@contextlib.contextmanager
-def partition(one: str, other: str) -> Iterator[None]:
-    """Drop all packets between two machines; this computer still sees both."""
-    a, b = address(one), address(other)
-    # Bridged packets pass iptables only where the kernel is told so; that is its default.
-    setting = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-    if not setting.exists() and not _succeeds("modprobe", "br_netfilter"):
-        raise Unavailable("the kernel has no br_netfilter: two machines cannot be partitioned")
-    setting.write_text("1\n")
-    with _dropped([("FORWARD", "-s", a, "-d", b), ("FORWARD", "-s", b, "-d", a)]):
         yield
 
 
@@ -493,14 +324,14 @@ def _dropped(rules: Iterable[tuple[str, ...]]) -> Iterator[None]:
         yield
     finally:
         for chain, *match in rules:
-            _succeeds("iptables", "-w", "-D", chain, *match, *MARK)
+            succeeds("iptables", "-w", "-D", chain, *match, *MARK)
 
 
 def heal() -> None:
     """Remove the packet filters of faults that a killed run left."""
-    for line in _output("iptables", "-w", "-S").splitlines():
+    for line in output("iptables", "-w", "-S").splitlines():
         if "sparkbundle-test" in line and line.startswith("-A "):
-            _succeeds("iptables", "-w", "-D", *shlex.split(line)[1:])
+            succeeds("iptables", "-w", "-D", *shlex.split(line)[1:])
 
 
 # ---------------------------------------------------------------- helpers
@@ -547,16 +378,11 @@ def _demolish(machine: Machine) -> None:
     folder = LXC / machine.container
     machine.ready.unlink(missing_ok=True)
     # Asked without looking first: a container may run although its configuration is gone.
-    _succeeds("lxc-unfreeze", "-n", machine.container)
-    _succeeds("lxc-stop", "-k", "-n", machine.container)
+    succeeds("lxc-unfreeze", "-n", machine.container)
+    succeeds("lxc-stop", "-k", "-n", machine.container)
     box.unmount_below(folder)
     shutil.rmtree(state() / "vagrant" / "machines" / machine.name, ignore_errors=True)
     box.run("rm", "-rf", folder)
-
-
-def _init(machine: Machine) -> str:
-    """The process id of the machine's init as this computer sees it; a reboot changes it."""
-    return _output("lxc-info", "-n", machine.container, "-pH").strip()
 
 
 def _wait_for_ssh(machine: Machine) -> None:
@@ -604,17 +430,6 @@ def _lxc(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MachineError(f"{' '.join(words)}: exit {done.returncode}\n{done.stderr}")
-
-
-def _output(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
-
-
-def _succeeds(*words: str) -> bool:
-    try:
-        return subprocess.run(words, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 # ---------------------------------------------------------------- the command line

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.cluster import machines
+from tests.cluster import computer, machines
 from tests.cluster.conftest import HOSTS, Cluster, root
 from tests.cluster.test_5_hosts import left_behind
 from tests.deploy.conftest import wait_until
@@ -42,7 +42,7 @@ def test_down_purge_leaves_nothing_behind(cluster: Cluster):
 @pytest.fixture(scope="module")
 def no_registry(cluster: Cluster):
     """F19: the hosts reach each other and this machine, and nothing else."""
-    rule = ("-s", machines.NETWORK, "!", "-d", machines.NETWORK, *machines.MARK)
+    rule = ("-s", computer.NETWORK, "!", "-d", computer.NETWORK, *machines.MARK)
     subprocess.run(["iptables", "-w", "-I", "FORWARD", *rule], check=True)
     yield
     subprocess.run(["iptables", "-w", "-D", "FORWARD", *rule], check=True)
