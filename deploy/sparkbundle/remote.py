@@ -1,4 +1,4 @@
-"""The story of a cluster of hosts: up, status, restart, down, one function each.
+"""The story of a cluster of hosts: `up` and `restart`; `remote_down` has its end.
 
 As with `embedded`, its twin on this machine: `up` converges, whatever it finds, and says
 "ready" only when a job has run on every worker.
@@ -7,18 +7,16 @@ As with `embedded`, its twin on this machine: `up` converges, whatever it finds,
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sparkbundle import preflight, wheelhouse
 from sparkbundle.errors import PARTLY, InterruptedRunError, PreflightError, SparkbundleError
-from sparkbundle.files import remove
-from sparkbundle.host_drain import NOT_REACHED, drain
 from sparkbundle.host_lock import locked
 from sparkbundle.host_plan import ClusterPlan, make_plan
 from sparkbundle.host_record import is_as_deployed, record
 from sparkbundle.host_verify import Verdict, verify, wait_ready
-from sparkbundle.hosts import Hosts, cluster_directory
+from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Inventory
 from sparkbundle.output import Steps, warn
 from sparkbundle.playbook import HostOutcome, Outcome, failure, phases
@@ -88,23 +86,30 @@ def up(hosts: Hosts, options: UpOptions, *, steps: Steps) -> Deployed:
     """
     with ExitStack() as stack:
         if not options.check:
-            stack.enter_context(_interruptible())
-        checked = _check(hosts, stack, steps, command="" if options.check else "up")
-        plan = _plan(hosts, checked, steps)
-        stale = [
-            name
-            for name, host in checked.facts.items()
-            if options.thorough or not is_as_deployed(host, plan.desired(name))
-        ]
-        outcome = _play("up", hosts, plan, stale=stale, check=options.check, steps=steps)
-        changed = {name: tuple(host.changed) for name, host in outcome.hosts.items()}
-        diffs = {name: tuple(host.diffs) for name, host in outcome.hosts.items()}
-        if options.check:
-            return Deployed(plan=plan, changed=changed, diffs=diffs, verdict=None)
-        verdict = _prove(hosts, plan, outcome, stale=stale, steps=steps, timeout=options.timeout)
-        return Deployed(
-            plan=plan, changed=changed, diffs=diffs, verdict=verdict, seconds=steps.seconds
+            stack.enter_context(interruptible())
+        return converge(
+            hosts, options, stack=stack, steps=steps, lock="" if options.check else "up"
         )
+
+
+def converge(
+    hosts: Hosts, options: UpOptions, *, stack: ExitStack, steps: Steps, lock: str
+) -> Deployed:
+    """What `up` does, under a lock for the command `lock`, without one where that is empty."""
+    checked = _check(hosts, stack, steps, command=lock)
+    plan = _plan(hosts, checked, steps)
+    stale = [
+        name
+        for name, host in checked.facts.items()
+        if options.thorough or not is_as_deployed(host, plan.desired(name))
+    ]
+    outcome = _play(hosts, plan, stale=stale, check=options.check, steps=steps)
+    changed = {name: tuple(host.changed) for name, host in outcome.hosts.items()}
+    diffs = {name: tuple(host.diffs) for name, host in outcome.hosts.items()}
+    if options.check:
+        return Deployed(plan=plan, changed=changed, diffs=diffs, verdict=None)
+    verdict = _prove(hosts, plan, outcome, stale=stale, steps=steps, timeout=options.timeout)
+    return Deployed(plan=plan, changed=changed, diffs=diffs, verdict=verdict, seconds=steps.seconds)
 
 
 def _check(hosts: Hosts, stack: ExitStack, steps: Steps, *, command: str) -> Checked:
@@ -157,26 +162,20 @@ def read_secrets(hosts: Hosts) -> Secrets | None:
 
 
 def _play(
-    name: str,
-    hosts: Hosts,
-    plan: ClusterPlan,
-    *,
-    stale: Sequence[str],
-    check: bool,
-    steps: Steps,
+    hosts: Hosts, plan: ClusterPlan, *, stale: Sequence[str], check: bool, steps: Steps
 ) -> Outcome:
-    """Run a playbook on the hosts that are not as they shall be, a step for each of its plays."""
+    """Run the playbook on the hosts that are not as they shall be, a step for each of its plays."""
     if not stale:
-        for title in phases(name):
+        for title in phases("up"):
             with steps.step(title) as step:
                 step.done("nothing to do: all hosts are as they shall be")
         return Outcome()
-    outcome = play(name, hosts, stale, steps=steps, variables=plan.variables(), check=check)
+    outcome = play("up", hosts, stale, steps=steps, variables=plan.variables(), check=check)
     master = hosts.inventory.master.name
     if master in outcome.failures or len(outcome.failures) == len(plan.hosts):
         raise failure(
             outcome,
-            log=last_log(hosts.inventory, name),
+            log=last_log(hosts.inventory, "up"),
             what=f"{len(outcome.failures)} of {len(plan.hosts)} hosts failed",
             todo="mend what the table says, then run the same command again: it goes on from there",
         )
@@ -218,7 +217,8 @@ def _report_partly(outcome: Outcome, hosts: Hosts) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """Say what an interruption leaves behind, and what to do then."""
     try:
         yield
     except KeyboardInterrupt:
@@ -243,37 +243,6 @@ def require_hosts(inventory: Inventory, names: Sequence[str]) -> None:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stopped:
-    """What `down` did: tasks that changed something by host, hosts that could not be reached."""
-
-    changed: Mapping[str, Sequence[str]]
-    purged: bool
-
-
-def down_steps(*, purge: bool) -> int:
-    """How many steps `down` has, that of reading the inventory among them."""
-    return 2 + len(phases("purge" if purge else "down"))
-
-
-def down(hosts: Hosts, *, purge: bool, steps: Steps) -> Stopped:
-    """Stop all daemons and jobs; with `purge` leave nothing of the cluster behind.
-
-    Raises:
-        SparkbundleError: hosts were not reached or failed (7: the others are down).
-    """
-    name = "purge" if purge else "down"
-    with ExitStack() as stack:
-        stack.enter_context(_interruptible())
-        reached, lost = _meet(hosts, stack, steps, command="down")
-        outcome = play(name, hosts, reached, steps=steps, variables={})
-        _report_lost(outcome, lost, name=name, hosts=hosts)
-    if purge:
-        remove(cluster_directory(hosts.inventory.name))
-    changed = {name: tuple(host.changed) for name, host in outcome.hosts.items()}
-    return Stopped(changed=changed, purged=purge)
-
-
 def restart_steps() -> int:
     """How many steps `restart` has, that of reading the inventory among them."""
     return 3 + len(phases("restart")) + 1
@@ -288,40 +257,20 @@ def restart(hosts: Hosts, names: Sequence[str], *, timeout: float, steps: Steps)
     require_hosts(hosts.inventory, names)
     chosen = list(names) or [host.name for host in hosts.inventory.hosts]
     with ExitStack() as stack:
-        stack.enter_context(_interruptible())
+        stack.enter_context(interruptible())
         checked = _check(hosts, stack, steps, command="restart")
         plan = _plan(hosts, checked, steps)
         outcome = play("restart", hosts, chosen, steps=steps, variables={})
-        _report_lost(outcome, {}, name="restart", hosts=hosts)
+        report_lost(outcome, {}, name="restart", hosts=hosts)
         with steps.step("wait until every worker is registered") as step:
             wait_ready(hosts, plan, timeout=timeout)
             step.done(f"{len(plan.workers)} workers ALIVE")
 
 
-def _meet(
-    hosts: Hosts, stack: ExitStack, steps: Steps, *, command: str
-) -> tuple[list[str], dict[str, SparkbundleError]]:
-    """Reach all hosts and take the lock; the names of those reached, the errors of the others.
-
-    Raises:
-        SparkbundleError: none is reached, or another run holds the lock.
-    """
-    inventory = hosts.inventory
-    with steps.step("reach the hosts") as step:
-        answers = hosts.each(lambda host: hosts.run(host, "true", sudo=True, timeout=30))
-        lost = {name: one for name, one in answers.items() if isinstance(one, SparkbundleError)}
-        reached = [name for name in answers if name not in lost]
-        if not reached:
-            raise next(iter(lost.values()))
-        if inventory.master.name in reached:
-            stack.enter_context(locked(hosts, inventory.master, command=command))
-        step.done(f"{len(reached)} of {len(answers)}")
-    return reached, lost
-
-
-def _report_lost(
+def report_lost(
     outcome: Outcome, lost: Mapping[str, SparkbundleError], *, name: str, hosts: Hosts
 ) -> None:
+    """Hosts that were not reached or failed, the others being done: say so, and exit with 7."""
     if not outcome.failures and not lost:
         return
     for host, error in lost.items():
@@ -334,62 +283,3 @@ def _report_lost(
     )
     error.code = PARTLY
     raise error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Removed:
-    """What `remove` did: the hosts taken out, those of them that could not be cleaned."""
-
-    names: Sequence[str]
-    drained: Mapping[str, str]
-    not_cleaned: Sequence[str]
-
-
-def remove_steps() -> int:
-    """How many steps `remove` has, that of reading the inventory among them."""
-    return up_steps(UpOptions()) + 1 + len(phases("purge"))
-
-
-def remove_hosts(
-    hosts: Hosts, names: Sequence[str], *, timeout: float, drain_seconds: float, steps: Steps
-) -> Removed:
-    """Take workers out: drain, stop, remove what is there of us, tell the other hosts.
-
-    A host that is not reached is taken out all the same; it is not cleaned then.
-
-    Raises:
-        PreflightError: the master, or the last worker, was named.
-        SparkbundleError: as `up`, for the hosts that stay.
-    """
-    inventory = hosts.inventory
-    require_hosts(inventory, names)
-    leaving = [host for host in inventory.hosts if host.name in names]
-    staying = tuple(host for host in inventory.hosts if host.name not in names)
-    if any(host.is_master for host in leaving) or not any(host.is_worker for host in staying):
-        raise PreflightError(
-            "the master and the last worker cannot be taken out",
-            where=str(inventory.path),
-            todo=f"take the whole cluster down: sparkbundle down -i {inventory.path}",
-        )
-    with ExitStack() as stack:
-        stack.enter_context(_interruptible())
-        rest = stack.enter_context(Hosts(replace(inventory, hosts=staying)))
-        stack.enter_context(locked(rest, rest.inventory.master, command="remove"))
-        with steps.step("drain the workers that leave") as step:
-            drained = drain(hosts, leaving, seconds=drain_seconds)
-            for name, words in drained.items():
-                step.say(f"{name:<12} {words}")
-            step.done(f"{len(leaving)} hosts")
-        reached = [name for name in names if drained[name] != NOT_REACHED]
-        outcome = play("purge", hosts, reached, steps=steps, variables={})
-        checked = _check(rest, stack, steps, command="")
-        plan = _plan(rest, checked, steps)
-        stale = [
-            name
-            for name, facts in checked.facts.items()
-            if not is_as_deployed(facts, plan.desired(name))
-        ]
-        played = _play("up", rest, plan, stale=stale, check=False, steps=steps)
-        _prove(rest, plan, played, stale=stale, steps=steps, timeout=timeout)
-    dirty = [name for name in names if name not in reached or name in outcome.failures]
-    return Removed(names=tuple(names), drained=drained, not_cleaned=tuple(dirty))

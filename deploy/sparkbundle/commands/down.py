@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sparkbundle import embedded, remote
+from sparkbundle import embedded, remote_down
 from sparkbundle.commands.options import (
     inventory_option,
     json_option,
@@ -81,9 +81,9 @@ def _describe(report: StopReport) -> str:
 
 
 def _down_on_hosts(inventory: Path, *, purge: bool, as_json: bool) -> None:
-    steps = Steps(total=remote.down_steps(purge=purge))
+    steps = Steps(total=remote_down.down_steps(purge=purge))
     with opened(inventory, steps=steps) as hosts:
-        result = remote.down(hosts, purge=purge, steps=steps)
+        result = remote_down.down(hosts, purge=purge, steps=steps)
     if as_json:
         print_json(asdict(result))
         return

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from sparkbundle import remote
+from sparkbundle import remote_down
 from sparkbundle.commands.options import json_option, opened, required_inventory_option
 from sparkbundle.errors import PARTLY
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs
@@ -50,9 +50,9 @@ def remove(
       sparkbundle remove -i hosts.yml worker-2
       sparkbundle remove -i hosts.yml worker-2 --drain 600
     """
-    steps = Steps(total=remote.remove_steps())
+    steps = Steps(total=remote_down.remove_steps())
     with opened(inventory, steps=steps) as opened_hosts:
-        result = remote.remove_hosts(
+        result = remote_down.remove_hosts(
             opened_hosts, hosts, timeout=timeout, drain_seconds=drain, steps=steps
         )
     if as_json:
