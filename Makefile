@@ -12,8 +12,9 @@ setup: ## Java, the virtual environment, the locked packages
 demo: setup ## the whole story on this machine, on real reviews
 	@$(BIN)/sparkbundle demo
 
-test: setup lint ## lint, then every test on this machine, those of job and deploy at the same time
+test: setup lint ## lint, then every test: job and deploy at the same time, then on real hosts
 	@$(MAKE) --no-print-directory --jobs=2 test-job test-deploy
+	@$(MAKE) --no-print-directory hosts
 
 # Each has clusters of its own; the demo's go with deploy's, so that both take about as long.
 test-job:
