@@ -1,12 +1,18 @@
 """`up` from bare hosts, again, and on hosts that somebody has changed."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import machines
 from tests.cluster.conftest import HOSTS, MASTER, WORKERS, Cluster, root
 
+PACKAGE_TASKS = (
+    "java : Install the distribution's package",
+    "firewall : Install nftables",
+)
 NOTHING = "nothing to do: all hosts are as they shall be"
 
 
@@ -14,6 +20,8 @@ def test_from_bare_to_ready_in_one_command(bare: Cluster, capsys: pytest.Capture
     done = bare("up")
     with capsys.disabled():  # the time of every phase, in the log of every run
         print("", *(line for line in done.stderr.splitlines() if line.startswith("[")), sep="\n")
+        log = max((bare.home / "state/hosts/vagrant/logs").glob("*-up.log"))
+        print(f"of that the package manager of the hosts: {package_manager_seconds(log):.1f} s")
     steps = re.findall(r"^\[(\d+)/(\d+)\] (.*) … .*\(?\d+\.\d s\)?$", done.stderr, re.MULTILINE)
     assert [int(number) for number, _, _ in steps] == list(range(1, int(steps[0][1]) + 1))
     for name in HOSTS:
@@ -22,6 +30,19 @@ def test_from_bare_to_ready_in_one_command(bare: Cluster, capsys: pytest.Capture
     assert "worker-2   ALIVE, 1 cores, 768 MiB" in done.stdout
     assert "worker-1: 2 tasks, worker-2: 1 tasks" in done.stdout
     assert "next:\n  sparkbundle submit -i" in done.stderr
+
+
+def package_manager_seconds(log: Path) -> float:
+    """How long the tasks ran that install the system's packages: Java, nftables."""
+    lines = [line for line in log.read_text().splitlines() if line.startswith("{")]
+    events = [event for event in map(json.loads, lines) if event["event"] in ("task", "result")]
+    seconds = 0.0
+    for number, event in enumerate(events):
+        if event["event"] == "task" and event["name"] in PACKAGE_TASKS:
+            ends = [one["at"] for one in events[number:] if one.get("task") == event["name"]]
+            seconds += max(ends, default=event["at"]) - event["at"]
+    assert seconds
+    return seconds
 
 
 def test_again_it_changes_nothing_and_asks_no_role(cluster: Cluster):

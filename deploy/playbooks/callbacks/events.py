@@ -5,6 +5,7 @@ The only file of the project that imports ansible; ansible-playbook loads it.
 
 import json
 import sys
+import time
 
 from ansible.plugins.callback import CallbackBase
 
@@ -24,7 +25,8 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "events"
 
     def _write(self, event, **values):
-        sys.stdout.write(json.dumps({"event": event, **values}, default=str) + "\n")
+        line = {"event": event, "at": round(time.time(), 2), **values}
+        sys.stdout.write(json.dumps(line, default=str) + "\n")
         sys.stdout.flush()
 
     def _result(self, result, status, ignored=False):
