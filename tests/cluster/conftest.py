@@ -7,6 +7,7 @@ up, and keeps it.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from sparkbundle.inventory import load
 from sparkbundle.spark_settings import Secrets
 from tests.cluster import machines
 from tests.cluster.computer import Unavailable
+from tests.deploy.conftest import wait_until
 
 COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
 INVENTORY = Path(__file__).parents[2] / "inventory" / "vagrant.yml"
@@ -29,15 +31,17 @@ WORKERS = HOSTS[1:]
 KEEP = bool(os.environ.get("SPARKBUNDLE_TEST_KEEP"))
 MASTER = f"spark://{machines.address('master')}:7077"
 SLEEPER = """
-import socket, sys, time
+import os, time
 from pyspark.sql import SparkSession
-spark = SparkSession.builder.getOrCreate()
+context = SparkSession.builder.getOrCreate().sparkContext
 def slow(numbers):
     time.sleep(1)
     yield sum(numbers)
-for turn in range(int(sys.argv[1])):
-    print("TURN", turn, sum(spark.sparkContext.parallelize(range(999), 9).mapPartitions(slow)
-        .collect()), flush=True)
+turn = 0
+while not os.path.exists("enough"):
+    print("TURN", turn, sum(context.parallelize(range(999), 9).mapPartitions(slow).collect()),
+        flush=True)
+    turn += 1
 """
 
 
@@ -95,6 +99,26 @@ class Cluster:
     def state(self, job: str) -> str:
         return self.json("jobs", job)["state"]
 
+    def turns(self, job: str) -> int:
+        """How many turns a sleeping job has had so far; the sum of each must be right."""
+        sums = re.findall(r"^TURN \d+ (.*)$", self("logs", job).stdout, re.MULTILINE)
+        assert set(sums) <= {str(sum(range(999)))}
+        return len(sums)
+
+    def sleep(self, sleeper: Path) -> str:
+        """Submit the sleeping job; its id, once its first turn is done."""
+        job = self.json("submit", sleeper)["id"]
+        wait_until(lambda: self.turns(job) >= 1)
+        return job
+
+    def wake(self, job: str, *, turns: int = 2) -> None:
+        """Have the sleeping job go on for some turns, and end well."""
+        before = self.turns(job)
+        wait_until(lambda: self.turns(job) >= before + turns)
+        root("master", f"touch {self.json('jobs', job)['work']}/enough")
+        self("logs", "-f", job)
+        assert self.state(job) == "SUCCEEDED"
+
     def invariant(self) -> None:
         """What must be true again after every fault: all is well, and `up` changes nothing."""
         assert self.json("up")["changed"] == 0
@@ -106,6 +130,11 @@ class Cluster:
 def root(name: str, command: str, *, check: bool = True) -> str:
     """What a shell command of root prints on a machine."""
     return machines.attach(name, command, check=check).stdout
+
+
+def executors(name: str) -> int:
+    """How many executors run on a machine."""
+    return int(root(name, "pgrep -c -f [C]oarseGrainedExecutorBackend", check=False))
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +168,7 @@ def cluster(bare: Cluster) -> Cluster:
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Path:
-    """A job of so many turns, each of nine tasks that sleep a second."""
+    """A job of turns, each of nine tasks that sleep a second; it ends when it is told to."""
     path = tmp_path / "sleeper.py"
     path.write_text(SLEEPER)
     return path

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import machines
-from tests.cluster.conftest import WORKERS, Cluster, root
+from tests.cluster.conftest import WORKERS, Cluster, executors, root
 from tests.conftest import Sentiment
 from tests.deploy.conftest import wait_until
 from tests.test_documents import blocks
@@ -177,31 +177,23 @@ def test_a_worker_daemon_killed_is_back_soon(cluster: Cluster):
 
 def test_a_frozen_worker_is_taken_as_lost_and_joins_again(cluster: Cluster, sleeper: Path):
     """F4: its processes stand still for 90 s; then there is one executor on it, not two."""
-    job = cluster.json("submit", sleeper, 32)["id"]
-    wait_until(lambda: "TURN 1 " in cluster("logs", job).stdout, seconds=90)
+    job = cluster.sleep(sleeper)
     machines.freeze("worker-2")
     try:
         time.sleep(90)
     finally:
         machines.unfreeze("worker-2")
     wait_until(lambda: cluster.popen("status").wait() == 0, seconds=90)
-    executors = "pgrep -f [C]oarseGrainedExecutorBackend -c || true"
-    assert int(root("worker-2", executors)) <= 1
-    out = cluster("logs", "-f", job).stdout
-    turns = re.findall(r"^TURN \d+ (\d+)$", out, re.MULTILINE)
-    assert turns == [str(sum(range(999)))] * 32
-    assert cluster.state(job) == "SUCCEEDED"
-    wait_until(lambda: int(root("worker-2", executors)) == 0, seconds=30)
+    wait_until(lambda: executors("worker-2") == 1, seconds=30)
+    cluster.wake(job, turns=3)
+    wait_until(lambda: executors("worker-2") == 0, seconds=30)
     cluster.invariant()
 
 
 def test_a_restart_of_all_daemons_under_a_job(cluster: Cluster, sleeper: Path):
-    job = cluster.json("submit", sleeper, 15)["id"]
-    wait_until(lambda: "TURN 1 " in cluster("logs", job).stdout, seconds=90)
+    job = cluster.sleep(sleeper)
     cluster("restart")
-    out = cluster("logs", "-f", job).stdout
-    assert len(re.findall(r"(?m)^TURN \d+ 498501$", out)) == 15
-    assert cluster.state(job) == "SUCCEEDED"
+    cluster.wake(job)
     cluster.invariant()
 
 
@@ -234,19 +226,13 @@ def test_a_reload_of_systemd_does_not_lose_how_a_job_ends(cluster: Cluster, tmp_
 
 
 def test_cancel_ends_a_job_and_frees_the_cluster(cluster: Cluster, sleeper: Path):
-    job = cluster.json("submit", sleeper, 999)["id"]
-    wait_until(lambda: "TURN 0 " in cluster("logs", job).stdout, seconds=90)
+    job = cluster.sleep(sleeper)
     cluster("cancel", job)
     assert cluster.state(job) == "CANCELLED"
     wait_until(lambda: not cluster.json("status")["applications"], seconds=60)
     assert "nothing to do" in cluster("cancel", job).stderr + cluster("cancel", job).stdout
     for worker in WORKERS:
-        wait_until(
-            lambda name=worker: root(
-                name, "pgrep -c -f [C]oarseGrainedExecutorBackend", check=False
-            ) == "0\n",
-            seconds=30,
-        )  # fmt: skip
+        wait_until(lambda name=worker: executors(name) == 0, seconds=30)
 
 
 def test_every_host_reboots_the_workers_first(cluster: Cluster):

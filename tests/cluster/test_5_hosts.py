@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import machines
-from tests.cluster.conftest import HOSTS, Cluster, root
+from tests.cluster.conftest import HOSTS, Cluster, executors, root
 from tests.deploy.conftest import wait_until
 
 SPARE = {"spark_cores": 1, "spark_memory": "768m"}
@@ -24,8 +24,7 @@ def test_a_host_must_be_in_the_inventory(cluster: Cluster, spare: str):
 
 
 def test_add_touches_the_new_host_and_what_must_change(cluster: Cluster, spare: str, sleeper: Path):
-    running = cluster.json("submit", sleeper, 30)["id"]
-    wait_until(lambda: "TURN 0 " in cluster("logs", running).stdout, seconds=90)
+    job = cluster.sleep(sleeper)
     starts = {name: started(name) for name in HOSTS}
     cluster.write_inventory(worker_3=SPARE)
     told = cluster.json("add", spare)
@@ -35,12 +34,11 @@ def test_add_touches_the_new_host_and_what_must_change(cluster: Cluster, spare: 
     assert changed["worker-1"] == changed["worker-2"] == 2
     assert changed["master"] == 3
     assert {name: started(name) for name in HOSTS} == starts
-    assert cluster.state(running) in ("RUNNING", "SUCCEEDED")
+    assert cluster.state(job) == "RUNNING"
     found = {host["name"]: host for host in cluster.json("status")["hosts"]}
     assert found["worker-3"]["cores"] == 1
     assert cluster.json("up")["changed"] == 0
-    cluster("logs", "-f", running)
-    assert cluster.state(running) == "SUCCEEDED"
+    cluster.wake(job)
 
 
 def started(name: str) -> str:
@@ -51,14 +49,13 @@ def started(name: str) -> str:
 def test_remove_drains_the_worker_under_a_job_and_leaves_nothing(
     cluster: Cluster, spare: str, sleeper: Path
 ):
-    running = cluster.json("submit", sleeper, 30)["id"]
-    wait_until(lambda: "TURN 2 " in cluster("logs", running).stdout, seconds=90)
+    job = cluster.sleep(sleeper)
+    wait_until(lambda: executors(spare) == 1)
     done = cluster("remove", spare, "--drain", "60")
     assert f"{spare}  drained" in done.stdout
     assert "take worker-3 out of" in done.stderr
     cluster.write_inventory()
-    out = cluster("logs", "-f", running).stdout
-    assert out.count(" 498501\n") == 30
+    cluster.wake(job)
     assert left_behind(spare) == ""
     # The others let it in no more.
     assert machines.address(spare) not in root("worker-1", "nft list table inet sparkbundle")
