@@ -90,6 +90,17 @@ class Cluster:
         assert "Traceback" not in err
         return subprocess.CompletedProcess([command, *words], process.returncode, out, err)
 
+    def up_past(self, step: int) -> "subprocess.Popen[str]":
+        """An `up` that goes on, as soon as it has ended this step."""
+        process = self.popen("up")
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith(f"[{step}/"):
+                return process
+        raise AssertionError("".join(said))
+
     def json(self, command: str, *words: object, code: int = 0) -> Any:
         return json.loads(self(command, "--json", *words, code=code).stdout)
 

@@ -54,17 +54,10 @@ def test_a_deploy_killed_in_any_phase(cluster: Cluster, no_registry, step: int):
 
     The first of these deploys finds bare hosts, the last one an almost complete cluster.
     """
-    process = cluster.popen("up")
-    assert process.stderr is not None
-    began = False
-    for line in process.stderr:
-        if re.match(rf"\[{step - 1}/", line):
-            began = True
-            time.sleep(2.0)
-            break
+    process = cluster.up_past(step - 1)
+    time.sleep(2.0)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert began
     # Nothing of the killed run works on here.
     alive = ["pgrep", "-f", str(cluster.home)]
     wait_until(lambda: subprocess.run(alive, check=False).returncode == 1, seconds=5)
@@ -79,11 +72,7 @@ def test_after_all_these_it_converges(cluster: Cluster, no_registry):
 
 def test_an_interrupted_deploy_says_so(cluster: Cluster):
     root("worker-1", "rm /etc/sparkbundle/worker.properties")
-    process = cluster.popen("up")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("[3/"):
-            break
+    process = cluster.up_past(3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -95,17 +84,11 @@ def test_an_interrupted_deploy_says_so(cluster: Cluster):
 def test_a_host_that_dies_in_mid_deploy(cluster: Cluster):
     """The others are done and work; the table says which one failed, and where."""
     cluster("down", "--purge")
-    process = cluster.popen("up")
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if line.startswith("[4/"):
-            machines.force_stop("worker-2")
-            break
+    process = cluster.up_past(4)
+    machines.force_stop("worker-2")
     _, err = process.communicate(timeout=500)
     machines.start("worker-2")
-    assert process.returncode == 7, "".join(said) + err
+    assert process.returncode == 7, err
     assert "worker-2 failed; the cluster works without" in err
     assert re.search(r"worker-2 +install the runtime: ", err)
     cluster("up")
@@ -115,14 +98,9 @@ def test_a_host_that_dies_in_mid_deploy(cluster: Cluster):
 def test_a_disk_that_fills_up_in_mid_deploy(cluster: Cluster):
     """F7: the message names the host; with room again the next run mends it."""
     cluster("down", "--purge")
-    process = cluster.popen("up")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("[3/"):
-            # After the check that would have refused it.
-            root("worker-1", "mkdir -p /opt/sparkbundle")
-            root("worker-1", "mount -t tmpfs -o size=300m,mode=0755 small /opt/sparkbundle")
-            break
+    process = cluster.up_past(3)  # the check would have refused it
+    root("worker-1", "mkdir -p /opt/sparkbundle")
+    root("worker-1", "mount -t tmpfs -o size=300m,mode=0755 small /opt/sparkbundle")
     _, err = process.communicate(timeout=500)
     try:
         assert process.returncode == 7
