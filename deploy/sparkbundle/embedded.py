@@ -188,9 +188,10 @@ def _prove(
     if smoke is None:
         step.done("nothing to do: it has passed since the last start of a daemon")
         return
-    if applications:
+    # One that fits no worker holds no cores, now or later.
+    if holding := [one for one in applications if not one.note]:
         # It needs all cores at once, and an application of the user may keep them for hours.
-        names = ", ".join(f"{one.name} ({one.id})" for one in applications)
+        names = ", ".join(f"{one.name} ({one.id})" for one in holding)
         step.done(f"put off until the next up: the cores are in use by {names}")
         return
     smoke.run(expected=set(launcher.workers), timeout=options.timeout)

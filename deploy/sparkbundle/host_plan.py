@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sparkbundle.errors import PreflightError
+from sparkbundle.executor_size import misfit
 from sparkbundle.inventory import Host, Inventory
 from sparkbundle.preflight import MINIMUM_MEMORY_MIB, RESERVED_MIB, Facts
 from sparkbundle.resources import roles
@@ -140,8 +142,18 @@ def offered_gpus(host: Host, facts: Facts) -> tuple[str, ...]:
 def make_plan(
     inventory: Inventory, facts: Mapping[str, Facts], *, secrets: Secrets, wheelhouse: Wheelhouse
 ) -> ClusterPlan:
-    """Decide everything that was left open."""
+    """Decide everything that was left open.
+
+    Raises:
+        PreflightError: the user's Spark settings ask for executors that no worker can hold.
+    """
     sizes = {host.name: worker_size(host, facts[host.name]) for host in inventory.workers}
+    if why := misfit(inventory.spark_settings, sizes.values()):
+        raise PreflightError(
+            why,
+            where=f"{inventory.path}: spark_settings",
+            todo="ask for less there, or give a worker more with spark_memory and spark_cores",
+        )
     master = str(facts[inventory.master.name]["address"])
     settings = ClusterSettings(
         host=master,

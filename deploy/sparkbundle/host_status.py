@@ -34,6 +34,9 @@ class HostStatus:
     labels: tuple[str, ...] = ()
 
 
+NOT_DEPLOYED = "not deployed: `sparkbundle add` it, or take it out of the inventory"
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostsStatus:
     """A cluster of hosts now. `up`: it has a master with settings. `healthy`: nothing is wrong."""
@@ -78,6 +81,16 @@ def status(hosts: Hosts) -> HostsStatus:
     )
 
 
+def ask_master_of(hosts: Hosts) -> MasterState | None:
+    """What the master of these hosts tells; None where there is none, or it does not answer.
+
+    Raises:
+        SparkbundleError: its host is not reached.
+    """
+    facts = preflight.ask(hosts, hosts.inventory.master)
+    return _ask_master(hosts, facts) if facts["cluster"] else None
+
+
 def _ask_master(hosts: Hosts, facts: Facts) -> MasterState | None:
     secrets = read_secrets(hosts)
     if secrets is None:
@@ -100,7 +113,7 @@ def _host(
         name=host.name,
         daemons=daemons,
         address=str(told["address"]),
-        faults=tuple(_faults(host, told, answer)) if up else ("not deployed",),
+        faults=tuple(_faults(host, told, answer)) if up and told["cluster"] else (NOT_DEPLOYED,),
         cores=entry.cores if entry else 0,
         memory_mib=entry.memory_mib if entry else 0,
         gpus=entry.gpus if entry else (),

@@ -36,15 +36,24 @@ VERIFIED = "/var/lib/sparkbundle/verified.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The workers as the master sees them; the smoke job's tasks by worker, or why none."""
+    """The workers as the master sees them; the smoke job's tasks by worker, or why none.
+
+    `proven`: the smoke job has passed, now or since the last start of a daemon.
+    """
 
     workers: Mapping[str, str]
     tasks: Mapping[str, int]
     note: str = ""
+    proven: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as a JSON object."""
-        return {"workers": dict(self.workers), "smoke_tasks": dict(self.tasks), "note": self.note}
+        return {
+            "workers": dict(self.workers),
+            "smoke_tasks": dict(self.tasks),
+            "note": self.note,
+            "proven": self.proven,
+        }
 
 
 def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> Verdict:
@@ -63,11 +72,12 @@ def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> 
             note = "nothing to do: it has passed since the last start of a daemon"
             step.done(note)
             return Verdict(workers=states, tasks={}, note=note)
-        if answer.applications:
-            names = ", ".join(f"{one.name} ({one.id})" for one in answer.applications)
+        # One that fits no worker holds no cores, now or later.
+        if holding := [one for one in answer.applications if not one.note]:
+            names = ", ".join(f"{one.name} ({one.id})" for one in holding)
             note = f"put off until the next up: the cores are in use by {names}"
             step.done(note)
-            return Verdict(workers=states, tasks={}, note=note)
+            return Verdict(workers=states, tasks={}, note=note, proven=False)
         tasks = _smoke(hosts, plan, timeout=timeout)
         given = json.dumps(starts).encode()
         hosts.run(

@@ -5,14 +5,15 @@ of a cluster, which `sparkbundle.jobs_targets` reaches. Both kinds of cluster ar
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
-from sparkbundle import errors
-from sparkbundle.errors import PREFLIGHT, UNREACHABLE, SparkbundleError
+from sparkbundle import errors, executor_size
+from sparkbundle.errors import PREFLIGHT, UNREACHABLE, PreflightError, SparkbundleError
 from sparkbundle.jobs_request import JobRequest
+from sparkbundle.spark_settings import WorkerSize
 
 RUNNING = "RUNNING"
 SUCCEEDED = "SUCCEEDED"
@@ -35,6 +36,9 @@ class Target(Protocol):
     @property
     def limits_memory(self) -> bool:
         """Whether a job's memory is limited there."""
+
+    def workers(self) -> Sequence[WorkerSize]:
+        """What the workers offer; nothing where that is not told."""
 
     def ask(
         self, *words: str, given: Iterable[bytes] = (), silence: float | None = None
@@ -89,10 +93,20 @@ def submit(target: Target, request: JobRequest) -> Job:
     """Send a job and start it; it runs, or has ended already, when this returns.
 
     Raises:
+        PreflightError: it asks for executors that no worker can hold.
         SparkbundleError: it could not be sent or started. Nothing of it is left then, unless
             the connection was lost: then `jobs` shows whether it was started.
     """
+    _check_executors(target, request.value.get("conf", {}))
     return parse_job(_answer(target, "start", given=request.stream())["job"])
+
+
+def _check_executors(target: Target, conf: Mapping[str, str]) -> None:
+    if not any(key in conf for key in executor_size.KEYS):
+        return
+    workers = target.workers()
+    if workers and (why := executor_size.misfit(conf, workers)):
+        raise PreflightError(why, where="--conf", todo="ask for less, or leave it out")
 
 
 def list_jobs(target: Target) -> list[Job]:

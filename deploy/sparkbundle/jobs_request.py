@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkbundle.errors import PreflightError
+from sparkbundle.inventory_keys import parse_setting
 
 SENTIMENT = "sentiment"
 _FORMAT = 1
@@ -189,7 +190,12 @@ def _setting(text: str) -> tuple[str, str]:
         raise PreflightError(
             f"--conf {text!r} is not spark.NAME=VALUE", todo="--conf spark.cores.max=4"
         )
-    return key.strip(), value
+    try:
+        return key.strip(), parse_setting(key.strip(), value)
+    except ValueError as error:
+        raise PreflightError(
+            f"{key.strip()} {error}", where="--conf", todo="leave it out"
+        ) from None
 
 
 def _entries(path: Path, name: str) -> Iterator[tuple[Path, str]]:

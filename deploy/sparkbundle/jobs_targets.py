@@ -5,13 +5,14 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sparkbundle.daemons import stop_processes
 from sparkbundle.errors import PREFLIGHT, UNREACHABLE, PreflightError, SparkbundleError
+from sparkbundle.host_status import ask_master_of
 from sparkbundle.hosts import Hosts, as_root
 from sparkbundle.inventory import Inventory, load
 from sparkbundle.jobs import Job, Target
@@ -19,6 +20,7 @@ from sparkbundle.launch import Launcher, read_secrets
 from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.runtime import find_spark
 from sparkbundle.sessions import draining, exit_status
+from sparkbundle.spark_settings import WorkerSize
 from sparkbundle.state import ClusterPlace, cluster_place, read_record
 
 HOST_AGENT = "/opt/sparkbundle/libexec/jobs.py"
@@ -66,6 +68,11 @@ class LocalTarget:
         """See Target."""
         return False
 
+    def workers(self) -> Sequence[WorkerSize]:
+        """See Target."""
+        record = read_record(self.place)
+        return [WorkerSize(cores=record.cores, memory_mib=record.memory_mib)] if record else []
+
     def ask(
         self, *words: str, given: Iterable[bytes] = (), silence: float | None = None
     ) -> Iterator[bytes]:
@@ -109,7 +116,8 @@ class LocalTarget:
         record, secrets = read_record(self.place), read_secrets(self.place)
         if record is None or secrets is None:
             raise PreflightError(
-                f"cluster {self.place.name!r} is not up", todo=f"sparkbundle up{self.options}"
+                f"cluster {self.place.name!r} is not up on this machine",
+                todo=f"sparkbundle up{self.options}    for a cluster of hosts: -i INVENTORY",
             )
         launcher = Launcher(self.place, record, secrets, find_spark())
         return {**launcher.environment("job"), "SPARKBUNDLE_MASTER": record.master}
@@ -141,6 +149,12 @@ class RemoteTarget:
     def limits_memory(self) -> bool:
         """See Target."""
         return True
+
+    def workers(self) -> Sequence[WorkerSize]:
+        """See Target. The master itself is asked."""
+        answer = ask_master_of(self.hosts)
+        found = answer.workers if answer else ()
+        return [WorkerSize(cores=one.cores, memory_mib=one.memory_mib) for one in found]
 
     def ask(
         self, *words: str, given: Iterable[bytes] = (), silence: float | None = None

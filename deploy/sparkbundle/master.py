@@ -12,6 +12,9 @@ from typing import Any
 
 import jwt
 
+from sparkbundle.executor_size import misfit_of
+from sparkbundle.spark_settings import WorkerSize
+
 _TOKEN_SECONDS = 60
 _WORKER_ID = re.compile(r"(?P<name>.+?)-\d{14}-.*")
 # Loopback is not reached through the proxy that the environment may name.
@@ -32,12 +35,13 @@ class Worker:
 
 @dataclass(frozen=True)
 class Application:
-    """A running application; cores as many as it holds now."""
+    """A running application; cores as many as it holds now. `note`: why it waits for ever."""
 
     id: str
     name: str
     user: str
     cores: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,28 @@ def parse_state(value: Mapping[str, Any]) -> MasterState:
     Raises:
         KeyError, TypeError: it is no such state.
     """
+    workers = tuple(_worker(worker) for worker in value["workers"])
     return MasterState(
         url=value["url"],
         status=value["status"],
-        workers=tuple(_worker(worker) for worker in value["workers"]),
-        applications=tuple(
-            Application(id=app["id"], name=app["name"], user=app["user"], cores=app["cores"])
-            for app in value["activeapps"]
-        ),
+        workers=workers,
+        applications=tuple(_application(app, workers) for app in value["activeapps"]),
+    )
+
+
+def _application(value: Mapping[str, Any], workers: tuple[Worker, ...]) -> Application:
+    sizes = [
+        WorkerSize(cores=one.cores, memory_mib=one.memory_mib)
+        for one in workers
+        if one.state == "ALIVE"
+    ]
+    executor = WorkerSize(cores=1, memory_mib=value["memoryperexecutor"])
+    return Application(
+        id=value["id"],
+        name=value["name"],
+        user=value["user"],
+        cores=value["cores"],
+        note="" if value["cores"] or not sizes else misfit_of(executor, sizes),
     )
 
 

@@ -193,6 +193,7 @@ class Playbook:
             "ANSIBLE_HOST_KEY_CHECKING": "1",
             "ANSIBLE_SSH_ARGS": shlex.join(f"-o{key}={value}" for key, value in ssh.items()),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{scratch}/c",
+            "ANSIBLE_REMOTE_TMP": "~/.sparkbundle",  # of our own, so that `down --purge` removes it
             "ANSIBLE_LOCAL_TEMP": f"{scratch}/t",
             "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
             "ANSIBLE_NOCOLOR": "1",

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,8 @@ from tests.cluster.test_5_hosts import left_behind
 from tests.deploy.conftest import wait_until
 
 
-def test_down_and_up_again(cluster: Cluster):
+def test_down_and_up_again(cluster: Cluster, sleeper: Path):
+    job = cluster.sleep(sleeper)
     cluster("down")
     told = cluster.json("status", code=1)
     assert not told["healthy"]
@@ -28,6 +30,7 @@ def test_down_and_up_again(cluster: Cluster):
         assert root(name, f"systemctl is-enabled {daemon}; true") == "disabled\n"
     assert cluster("down").stdout.count("changed 0") == 3
     cluster("up")
+    assert cluster.state(job) == "CANCELLED"
     cluster.invariant()
 
 
@@ -36,7 +39,7 @@ def test_down_purge_leaves_nothing_behind(cluster: Cluster):
     for name in HOSTS:
         assert left_behind(name) == "", name
     assert not (cluster.home / "state/hosts/vagrant").exists()
-    cluster("down", "--purge")
+    assert cluster("down", "--purge").stdout.count("changed 0") == 3
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from sparkbundle.commands.options import (
 from sparkbundle.embedded import ClusterStatus, DaemonStatus
 from sparkbundle.errors import FAILED
 from sparkbundle.host_status import HostsStatus, HostStatus
+from sparkbundle.master import Application
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs, print_rows
 from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.state import cluster_names
@@ -61,10 +62,15 @@ def _pairs(found: ClusterStatus) -> dict[str, object]:
     if found.record is not None:
         pairs |= {"url": found.record.master, "web page": f"{found.record.ui} (needs a token)"}
     pairs |= {daemon.name: _describe(daemon) for daemon in found.daemons}
-    pairs |= {one.id: f"{one.name}, {one.cores} cores, {one.user}" for one in found.applications}
+    pairs |= {one.id: _application(one) for one in found.applications}
     if found.leftovers:
         pairs["left over"] = f"{found.leftovers} processes of an interrupted run"
     return pairs
+
+
+def _application(one: Application) -> str:
+    waits = f"; waits for ever: {one.note}" if one.note else ""
+    return f"{one.name}, {one.cores} cores, {one.user}{waits}"
 
 
 def _describe(daemon: DaemonStatus) -> str:
@@ -102,7 +108,7 @@ def _status_of_hosts(context: click.Context, inventory: Path, *, as_json: bool) 
         titles = ("HOST", "ADDRESS", "DAEMONS", "CORES", "MEMORY", "GPUS", "STATE")
         print_rows(titles, [_row(host) for host in found.hosts])
         for one in found.applications:
-            click.echo(f"{one.id}  {one.name}, {one.cores} cores, {one.user}")
+            click.echo(f"{one.id}  {_application(one)}")
         if found.healthy:
             next_steps(f"sparkbundle submit -i {inventory} sentiment --help")
         else:

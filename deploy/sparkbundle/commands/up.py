@@ -149,8 +149,9 @@ def show_deployed(result: Deployed, inventory: Path, *, as_json: bool, check: bo
 
 def _title(result: Deployed) -> str:
     cluster = result.plan.cluster["name"]
-    changed = f"changed={result.count}"
-    return f"cluster {cluster!r} is ready ({changed})"
+    assert result.verdict is not None
+    word = "ready" if result.verdict.proven else "up, and not proven yet"
+    return f"cluster {cluster!r} is {word} (changed={result.count})"
 
 
 def _pairs(result: Deployed) -> dict[str, object]:

@@ -1,0 +1,46 @@
+"""Whether some worker can hold an executor of the size that a user asks for.
+
+Spark itself accepts an application whose executors fit nowhere, and waits for ever.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from sparkbundle.spark_settings import WorkerSize
+
+KEYS = ("spark.executor.memory", "spark.executor.cores")
+# Spark: JavaUtils.byteStringAs; without a unit spark.executor.memory is in MiB.
+_SIZE = re.compile(r"\s*(\d+)\s*(b|[kmgtp]b?)?\s*", re.IGNORECASE)
+_MIB = {"b": 2**-20, "k": 2**-10, "m": 1.0, "g": 2.0**10, "t": 2.0**20, "p": 2.0**30}
+
+
+def misfit(settings: Mapping[str, str], workers: Iterable[WorkerSize]) -> str:
+    """Why no worker can hold an executor with these Spark settings; empty where one can.
+
+    Spark: Master.canLaunchExecutor. A value that Spark will not read is left to Spark.
+    """
+    memory = _mib(settings.get("spark.executor.memory", ""))
+    cores = settings.get("spark.executor.cores", "").strip()
+    asked = WorkerSize(cores=int(cores) if cores.isdecimal() else 1, memory_mib=memory)
+    return misfit_of(asked, workers)
+
+
+def misfit_of(executor: WorkerSize, workers: Iterable[WorkerSize]) -> str:
+    """Why no worker can hold this executor; empty where one can."""
+    offers = sorted({(one.memory_mib, one.cores) for one in workers}, reverse=True)
+    if any(executor.memory_mib <= memory and executor.cores <= cores for memory, cores in offers):
+        return ""
+    shown = ", ".join(f"{_cores(cores)} with {memory} MiB" for memory, cores in offers[:3])
+    return (
+        f"an executor of {_cores(executor.cores)} with {executor.memory_mib} MiB fits no worker: "
+        f"the largest offer {shown}"
+    )
+
+
+def _mib(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    return int(int(match[1]) * _MIB[(match[2] or "m")[0].lower()]) if match else 0
+
+
+def _cores(count: int) -> str:
+    return f"{count} core" if count == 1 else f"{count} cores"
