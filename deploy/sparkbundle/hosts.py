@@ -257,7 +257,9 @@ def _explained(host: Host, known_hosts: Path) -> Iterator[None]:
         raise SparkbundleError(
             f"takes none of our keys: {error}",
             where=where,
-            todo="name the key in the inventory (ansible_ssh_private_key_file) or load it: ssh-add",
+            todo=f"is {host.ssh_key} the right key, and its public half in authorized_keys there?"
+            if host.ssh_key
+            else "name the key in the inventory (ansible_ssh_private_key_file) or load it: ssh-add",
             code=AUTHENTICATION,
         ) from error
     except TimeoutError as error:

@@ -26,6 +26,7 @@ _EXISTS, _NO_FOLDER = 91, 92
 _UNPACK = f"""
 folder=$1; force=$2; last=$3; shift 3
 mkdir -p -- "$folder" || exit {_NO_FOLDER}
+[ -x "$folder" ] || {{ printf '%s: Permission denied\\n' "$folder" >&2; exit {_NO_FOLDER}; }}
 cd -- "$folder" || exit {_NO_FOLDER}
 there() {{ [ -e "$1" ] || [ -L "$1" ]; }}
 for name; do

@@ -98,6 +98,7 @@ def test_a_job_survives_the_cut_connection_and_its_model_scores_as_there(
 ):
     _, model = undisturbed
     shown = cluster("logs", "last").stdout
+    assert re.search(r"next: sparkbundle pull train-\S+:model model ", shown)
     told = [int(number) for number in re.findall(r"(?m)^round (\d+)/20 ", shown)]
     assert told == list(range(1, len(told) + 1))
     assert len(told) >= 8
@@ -207,6 +208,28 @@ def test_the_exit_code_of_a_job_and_what_it_writes(cluster: Cluster, tmp_path: P
     assert (tmp_path / "made.txt").read_text().endswith("with space.txt")
     missing = cluster("submit", job, f"@{tmp_path / 'none'}", code=3)
     assert "none" in missing.stderr
+
+
+def test_an_executor_that_fits_no_worker_is_refused(cluster: Cluster, sleeper: Path):
+    """F11: with the sum, before anything is sent; also where the inventory asks for it."""
+    refused = cluster("submit", "--conf", "spark.executor.memory=1025m", sleeper, code=3)
+    assert "1 core with 1025 MiB fits no worker: the largest offer 2 cores with 1024 MiB" in (
+        refused.stderr
+    )
+    before = cluster.inventory.read_text()
+    settings = "vars:\n    spark_settings: {spark.executor.memory: 5g}\n"
+    cluster.inventory.write_text(before.replace("vars:\n", settings, 1))
+    try:
+        assert "5120 MiB fits no worker" in cluster("up", code=3).stderr
+    finally:
+        cluster.inventory.write_text(before)
+    cluster.invariant()
+
+
+def test_a_place_that_the_user_may_not_write_to_is_named(cluster: Cluster, sleeper: Path):
+    refused = cluster("push", sleeper, "/root/here.py", code=1)
+    assert "Permission denied" in refused.stderr
+    assert "--sudo writes as root" in refused.stderr
 
 
 def test_a_reload_of_systemd_does_not_lose_how_a_job_ends(cluster: Cluster, tmp_path: Path):

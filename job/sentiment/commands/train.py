@@ -1,5 +1,6 @@
 """`sentiment train`."""
 
+import os
 from pathlib import Path
 
 import click
@@ -133,4 +134,9 @@ def train(
                 ("events", str(path)),
             ],
         )
-    next_step(f"sentiment evaluate --model {model} --reviews {corpus}")
+    # In a job of `sparkbundle submit` the model is on a host, where nobody types commands.
+    job = os.environ.get("SPARKBUNDLE_JOB")
+    if job:
+        next_step(f"sparkbundle pull {job}:{model} {model.name}    (-i as for submit)")
+    else:
+        next_step(f"sentiment evaluate --model {model} --reviews {corpus}")
