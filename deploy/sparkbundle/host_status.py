@@ -34,7 +34,7 @@ class HostStatus:
     labels: tuple[str, ...] = ()
 
 
-NOT_DEPLOYED = "not deployed: `sparkbundle add` it, or take it out of the inventory"
+NOT_DEPLOYED = "not deployed: `up` and `add` deploy it; or take it out of the inventory"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def _host(
         name=host.name,
         daemons=daemons,
         address=str(told["address"]),
-        faults=tuple(_faults(host, told, answer)) if up and told["cluster"] else (NOT_DEPLOYED,),
+        faults=tuple(_faults(host, told, answer)) if up else ("not deployed",),
         cores=entry.cores if entry else 0,
         memory_mib=entry.memory_mib if entry else 0,
         gpus=entry.gpus if entry else (),
@@ -122,6 +122,8 @@ def _host(
 
 
 def _faults(host: Host, facts: Facts, answer: MasterState | None) -> list[str]:
+    if not facts["cluster"]:
+        return [NOT_DEPLOYED]
     found = []
     units = ["spark-master", "spark-history"] if host.is_master else []
     units += ["spark-worker"] if host.is_worker else []
