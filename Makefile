@@ -16,12 +16,13 @@ test: setup lint ## lint, then every test: job and deploy at the same time, then
 	@$(MAKE) --no-print-directory --jobs=2 test-job test-deploy
 	@$(MAKE) --no-print-directory hosts
 
-# Each has clusters of its own; the demo's go with deploy's, so that both take about as long.
+# Each has clusters of its own; what belongs to both goes with deploy's, so that both take about
+# as long.
 test-job:
-	@$(BIN)/pytest -p no:cacheprovider tests/job tests/test_documents.py
+	@$(BIN)/pytest -p no:cacheprovider tests/job
 
 test-deploy:
-	@$(BIN)/pytest -p no:cacheprovider tests/deploy tests/test_demo.py
+	@$(BIN)/pytest -p no:cacheprovider tests/deploy tests/test_demo.py tests/test_documents.py
 
 # Alone, because its hosts are machines that Vagrant makes here. Where that cannot be, it is left
 # out with a line that says why; with CI set, that is an error.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkbundle import preflight
+from sparkbundle import host_status, preflight
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.inventory import Host, Inventory
 from sparkbundle.preflight import Checked, Facts, Problem
@@ -184,3 +184,11 @@ def test_the_probe_tells_about_this_very_machine_and_changes_nothing():
     assert told["cores"] >= 1
     assert told["memory_mib"] > 256
     assert set(TOLD) <= set(told)
+
+
+def test_status_of_a_host_that_was_taken_out_says_what_to_do():
+    """`remove` leaves nothing there, while the inventory may still have it."""
+    found = host_status._host(HOST, facts(), None, up=True)
+    assert found.faults == (host_status.NOT_DEPLOYED,)
+    assert "take it out of the inventory" in host_status.NOT_DEPLOYED
+    assert host_status._host(HOST, facts(), None, up=False).faults == ("not deployed",)
