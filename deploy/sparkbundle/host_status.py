@@ -19,6 +19,8 @@ from sparkbundle.master import Application, MasterState
 from sparkbundle.preflight import Facts
 from sparkbundle.remote import read_secrets
 
+NOT_DEPLOYED = "not deployed: `up` and `add` deploy it; or take it out of the inventory"
+
 
 @dataclass(frozen=True, kw_only=True)
 class HostStatus:
@@ -32,9 +34,6 @@ class HostStatus:
     memory_mib: int = 0
     gpus: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-
-
-NOT_DEPLOYED = "not deployed: `up` and `add` deploy it; or take it out of the inventory"
 
 
 @dataclass(frozen=True, kw_only=True)
