@@ -34,6 +34,7 @@ PAGE_PORT = 8080
 PYTHON = "/opt/sparkbundle/current/bin/python"
 RECOVERY = "/var/lib/sparkbundle/recovery"
 EVENTS = "/var/lib/sparkbundle/events"
+VECTORS = "/var/lib/sparkbundle/vectors"
 _JOB_AGENT = Path(__file__).with_name("job_agent")
 _TEXTS = (".yml", ".j2", ".py", ".sh", ".conf", ".service")
 _ROUND_MIB = 256
@@ -160,6 +161,8 @@ def make_plan(
         master_port=MASTER_PORT,
         driver_host=master,
         workers=tuple(sizes.values()),
+        worker_hosts=tuple(str(facts[host.name]["address"]) for host in inventory.workers),
+        vectors=VECTORS,
         recovery_directory=RECOVERY,
         python=PYTHON,
         secrets=secrets,

@@ -18,6 +18,7 @@ from sparkbundle.inventory import Host
 from sparkbundle.master import Application, MasterState
 from sparkbundle.preflight import Facts
 from sparkbundle.remote import read_secrets
+from sparkbundle.word_tables import WordTable, parse_tables
 
 NOT_DEPLOYED = "not deployed: `up` and `add` deploy it; or take it out of the inventory"
 
@@ -34,6 +35,7 @@ class HostStatus:
     memory_mib: int = 0
     gpus: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    word_tables: tuple[WordTable, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ def _host(
         memory_mib=entry.memory_mib if entry else 0,
         gpus=entry.gpus if entry else (),
         labels=host.labels,
+        word_tables=parse_tables(told["word_tables"]),
     )
 
 
@@ -143,5 +146,6 @@ def _faults(host: Host, facts: Facts, answer: MasterState | None) -> list[str]:
         found += [text for text in (fault(answer, plan),) if text]
     if facts["gpus"]["fault"] and host.gpus != "none":
         found.append(facts["gpus"]["fault"])
+    found += [one.fault for one in parse_tables(facts["word_tables"]) if one.fault]
     found += drift(facts)
     return found

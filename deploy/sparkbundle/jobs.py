@@ -5,7 +5,7 @@ of a cluster, which `sparkbundle.jobs_targets` reaches. Both kinds of cluster ar
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
@@ -37,8 +37,15 @@ class Target(Protocol):
     def limits_memory(self) -> bool:
         """Whether a job's memory is limited there."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether its jobs run on another machine than this one."""
+
     def workers(self) -> Sequence[WorkerSize]:
         """What the workers offer; nothing where that is not told."""
+
+    def word_tables(self) -> Collection[str]:
+        """The digests of the word tables that the host of the jobs has, whole."""
 
     def ask(
         self, *words: str, given: Iterable[bytes] = (), silence: float | None = None

@@ -5,11 +5,12 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from sparkbundle import preflight
 from sparkbundle.daemons import stop_processes
 from sparkbundle.errors import PREFLIGHT, UNREACHABLE, PreflightError, SparkbundleError
 from sparkbundle.host_status import ask_master_of
@@ -22,6 +23,7 @@ from sparkbundle.runtime import find_spark
 from sparkbundle.sessions import draining, exit_status
 from sparkbundle.spark_settings import WorkerSize
 from sparkbundle.state import ClusterPlace, cluster_place, read_record
+from sparkbundle.word_tables import parse_tables, tables_here
 
 HOST_AGENT = "/opt/sparkbundle/libexec/jobs.py"
 HOST_JOBS = PurePosixPath("/var/lib/sparkbundle/jobs")
@@ -72,6 +74,15 @@ class LocalTarget:
         """See Target."""
         record = read_record(self.place)
         return [WorkerSize(cores=record.cores, memory_mib=record.memory_mib)] if record else []
+
+    @property
+    def remote(self) -> bool:
+        """See Target."""
+        return False
+
+    def word_tables(self) -> Collection[str]:
+        """See Target."""
+        return {one.digest for one in tables_here() if one.whole}
 
     def ask(
         self, *words: str, given: Iterable[bytes] = (), silence: float | None = None
@@ -155,6 +166,16 @@ class RemoteTarget:
         answer = ask_master_of(self.hosts)
         found = answer.workers if answer else ()
         return [WorkerSize(cores=one.cores, memory_mib=one.memory_mib) for one in found]
+
+    @property
+    def remote(self) -> bool:
+        """See Target."""
+        return True
+
+    def word_tables(self) -> Collection[str]:
+        """See Target. The master's host is asked."""
+        facts = preflight.ask(self.hosts, self.inventory.master)
+        return {one.digest for one in parse_tables(facts["word_tables"]) if one.whole}
 
     def ask(
         self, *words: str, given: Iterable[bytes] = (), silence: float | None = None

@@ -29,7 +29,7 @@ from sparkbundle.spark_settings import (
     render_properties,
     worker_settings,
 )
-from sparkbundle.state import ClusterPlace, ClusterRecord
+from sparkbundle.state import ClusterPlace, ClusterRecord, vectors_directory
 
 MASTER = "master"
 _MASTER_CLASS = "org.apache.spark.deploy.master.Master"
@@ -88,6 +88,8 @@ def write_settings(launcher: Launcher) -> None:
         master_port=record.master_port,
         driver_host=ports.HOST,
         workers=(WorkerSize(cores=record.cores, memory_mib=record.memory_mib),) * record.workers,
+        worker_hosts=(ports.HOST,),
+        vectors=str(vectors_directory()),
         recovery_directory=str(launcher.place.recovery),
         python=sys.executable,
         secrets=launcher.secrets,

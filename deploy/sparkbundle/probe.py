@@ -34,6 +34,7 @@ DIRECTORIES = (
     "/var/lib/sparkbundle",
     "/var/lib/sparkbundle/*",
 )
+VECTORS = "/var/lib/sparkbundle/vectors"
 UNITS = ("spark-master", "spark-worker", "spark-history", "sparkbundle-firewall")
 LISTEN = "0A"
 
@@ -214,6 +215,34 @@ def release() -> str:
     return os.path.basename(os.path.realpath(link))
 
 
+def word_tables(store: str) -> "list[dict[str, object]]":
+    """The word tables in a store, and whether each is as it was when it was verified.
+
+    docs/word-table.md has the layout: DIGEST.lock holds size, inode and times of each file.
+    """
+    found = []
+    for path in sorted(glob.glob(os.path.join(store, "[0-9a-f]" * 64))):
+        manifest = as_json(os.path.join(path, "manifest.json"))
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+            continue
+        seal = {}
+        for name in os.listdir(path):
+            status = os.stat(os.path.join(path, name))
+            seal[name] = [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
+        found.append(
+            {
+                "digest": os.path.basename(path),
+                "whole": as_json(path + ".lock") == seal,
+                "bytes": sum(file.get("bytes", 0) for file in manifest["files"].values()),
+                "rows": manifest.get("rows"),
+                "dimensions": manifest.get("dimensions"),
+                "dtype": manifest.get("dtype"),
+                "source": (manifest.get("source") or {}).get("name", ""),
+            }
+        )
+    return found
+
+
 def as_json(path: str) -> object:
     """The JSON in a file, or None."""
     text = read(path)
@@ -253,6 +282,7 @@ def main() -> None:
         "release": release(),
         "files": managed_files(),
         "units": units(),
+        "word_tables": word_tables(VECTORS),
         "firewall": run("nft", "list", "table", "inet", "sparkbundle") is not None,
     }
     print(json.dumps(told))

@@ -41,15 +41,19 @@ class ClusterSettings:
     """What the Spark settings of a cluster depend on.
 
     `host` is the master's address, `driver_host` the one at which executors
-    reach the driver, `python` the interpreter of the executors, `events` the directory
-    of the applications' event logs (None: none are written), `driver_ui` whether a driver
-    shows its web page (it needs SPARK_LOCAL_IP, see `client_settings`).
+    reach the driver, `worker_hosts` the addresses that the workers are at, `python` the
+    interpreter of the executors, `vectors` the directory of word tables on each host,
+    `events` the directory of the applications' event logs (None: none are written),
+    `driver_ui` whether a driver shows its web page (it needs SPARK_LOCAL_IP, see
+    `client_settings`).
     """
 
     host: str
     master_port: int
     driver_host: str
     workers: tuple[WorkerSize, ...]
+    worker_hosts: tuple[str, ...]
+    vectors: str
     recovery_directory: str
     python: str
     secrets: Secrets
@@ -128,6 +132,9 @@ def client_settings(cluster: ClusterSettings) -> dict[str, str]:
         **_event_log(cluster.events),
         "spark.ui.showConsoleProgress": "false",
         "spark.pyspark.python": cluster.python,
+        # For our own job: which hosts must have a word table, and where it is on each.
+        "spark.sparkbundle.hosts": ",".join(sorted(set(cluster.worker_hosts))),
+        "spark.executorEnv.SPARKBUNDLE_VECTORS": cluster.vectors,
         **_executors(cluster.workers),
         # Work begins when all workers are in, not when the first one is: shards are
         # then spread evenly. It counts against spark.cores.max.

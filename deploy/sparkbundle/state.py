@@ -8,6 +8,7 @@ $SPARKBUNDLE_STATE, else $XDG_STATE_HOME/sparkbundle, else ~/.local/state/sparkb
                 local/         shuffle and spill files
                 recovery/      what a restarted master remembers
   locks/NAME.lock              held while a command changes the cluster
+  vectors/                     the word tables of this machine (docs/word-table.md)
 """
 
 import fcntl
@@ -36,6 +37,12 @@ def state_directory() -> Path:
     xdg = os.environ.get("XDG_STATE_HOME")
     base = Path(xdg) if xdg else Path.home() / ".local" / "state"
     return base.resolve() / "sparkbundle"
+
+
+def vectors_directory() -> Path:
+    """Where this machine's word tables are, for all embedded clusters of this user."""
+    given = os.environ.get("SPARKBUNDLE_VECTORS")
+    return Path(given).resolve() if given else state_directory() / "vectors"
 
 
 @dataclass(frozen=True, kw_only=True)

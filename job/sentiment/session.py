@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from pyspark.sql import SparkSession
 
 from sentiment import jvm
 from sentiment.errors import FAILED, INVALID_INPUT, UNREACHABLE, SentimentError
+from sentiment.state import state_directory
 from sentiment.watch import Patience, Watch, answers
 
 MASTER_VARIABLE = "SPARKBUNDLE_MASTER"
@@ -46,14 +47,6 @@ class Place:
     master: str
     label: str
     properties: Path | None = None
-
-
-def state_directory() -> Path:
-    """Where `sparkbundle` keeps the state of the clusters on this machine."""
-    if given := os.environ.get("SPARKBUNDLE_STATE"):
-        return Path(given)
-    xdg = os.environ.get("XDG_STATE_HOME")
-    return (Path(xdg) if xdg else Path.home() / ".local" / "state") / "sparkbundle"
 
 
 def find_place(master: str | None = None) -> Place:
@@ -130,13 +123,18 @@ def _answering(place: Place) -> Place:
 
 @contextmanager
 def spark_session(
-    place: Place, *, name: str, patience: Patience | None = None
+    place: Place,
+    *,
+    name: str,
+    patience: Patience | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[SparkSession]:
     """A Spark session at `place`, stopped when the block ends.
 
     The JVM's own messages go to a log file, not to the terminal; when the
     session cannot be had, the error names that file and shows its last lines.
-    A watch says what the application waits for; `patience` is for how long.
+    A watch says what the application waits for; `patience` is for how long. `settings`
+    are stronger than those of the place.
 
     Raises:
         SentimentError: Spark does not start, the cluster takes no application, a job fails,
@@ -146,7 +144,7 @@ def spark_session(
     warnings.filterwarnings("ignore", message="Unable to cleanly shutdown Spark JVM")
     log_name = _new_log(name)
     try:
-        context = _started(place, name, log_name)
+        context = _started(place, name, log_name, settings or {})
     except Exception as error:
         tail = "\n".join(Path(log_name).read_text(errors="replace").splitlines()[-15:])
         raise SentimentError(
@@ -167,13 +165,15 @@ def spark_session(
         _stop(context)
 
 
-def _started(place: Place, name: str, log_name: str) -> SparkContext:
+def _started(place: Place, name: str, log_name: str, settings: Mapping[str, str]) -> SparkContext:
     """A JVM, whose messages go to the log, and in it a Spark."""
     with open(log_name, "wb") as log, _submit_arguments(place):  # noqa: PTH123
         gateway = launch_gateway(  # type: ignore[no-untyped-call]
             popen_kwargs={"stdout": subprocess.DEVNULL, "stderr": log}
         )
     conf = _configuration(place, name, gateway)
+    for key, value in settings.items():
+        conf.set(key, value)
     context = SparkContext(conf=conf, gateway=gateway)
     context.pythonExec = _worker_python(context)
     return context
@@ -267,6 +267,12 @@ def _settings_text(place: Place) -> str:
         return (place.properties or Path(directory) / "spark-defaults.conf").read_text()
     except OSError:
         return ""
+
+
+def setting(place: Place, key: str) -> str | None:
+    """What the place's own settings say, before there is a session."""
+    lines = _settings_text(place).splitlines()
+    return next((line.partition("=")[2] for line in lines if line.startswith(f"{key}=")), None)
 
 
 def cores(spark: SparkSession) -> int:

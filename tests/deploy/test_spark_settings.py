@@ -26,6 +26,8 @@ def settings(
         master_port=7077,
         driver_host="10.0.0.9",
         workers=workers or (WorkerSize(cores=4, memory_mib=2048),) * 3,
+        worker_hosts=("10.0.0.7", "10.0.0.6", "10.0.0.7"),
+        vectors="/var/lib/vectors",
         recovery_directory="/var/lib/recovery",
         python="/opt/python",
         secrets=secrets or new_secrets(),

@@ -20,6 +20,7 @@ from sparkbundle.commands.ssh import ssh
 from sparkbundle.commands.status import status
 from sparkbundle.commands.submit import submit
 from sparkbundle.commands.up import up
+from sparkbundle.commands.vectors import vectors
 
 COMMANDS: tuple[click.Command, ...] = (
     up,
@@ -34,6 +35,7 @@ COMMANDS: tuple[click.Command, ...] = (
     jobs,
     logs,
     cancel,
+    vectors,
     ssh,
     run,
     push,

@@ -19,6 +19,7 @@ from sparkbundle.master import Application
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs, print_rows
 from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.state import cluster_names
+from sparkbundle.word_tables import SHORT, WordTable, spread, tables_here
 
 
 @click.command()
@@ -43,7 +44,7 @@ def status(context: click.Context, *, inventory: Path | None, name: str, as_json
         return
     found = embedded.status(name)
     if as_json:
-        print_json(found.as_json())
+        print_json({**found.as_json(), "word_tables": [one.as_json() for one in tables_here()]})
     else:
         print_pairs(_title(found), _pairs(found))
         _advise(found)
@@ -63,9 +64,14 @@ def _pairs(found: ClusterStatus) -> dict[str, object]:
         pairs |= {"url": found.record.master, "web page": f"{found.record.ui} (needs a token)"}
     pairs |= {daemon.name: _describe(daemon) for daemon in found.daemons}
     pairs |= {one.id: _application(one) for one in found.applications}
+    pairs |= {f"word table {one.digest[:SHORT]}": _table(one) for one in tables_here()}
     if found.leftovers:
         pairs["left over"] = f"{found.leftovers} processes of an interrupted run"
     return pairs
+
+
+def _table(one: WordTable) -> str:
+    return one.described + (f"; {one.fault}" if one.fault else "")
 
 
 def _application(one: Application) -> str:
@@ -109,6 +115,9 @@ def _status_of_hosts(context: click.Context, inventory: Path, *, as_json: bool) 
         print_rows(titles, [_row(host) for host in found.hosts])
         for one in found.applications:
             click.echo(f"{one.id}  {_application(one)}")
+        tables = spread({host.name: host.word_tables for host in found.hosts})
+        if tables:
+            print_rows(("WORD TABLE", "WHAT", "ON"), tables)
         if found.healthy:
             next_steps(f"sparkbundle submit -i {inventory} sentiment --help")
         else:

@@ -70,7 +70,7 @@ def submit(
     with chosen(context, inventory=inventory, name=name) as target:
         if memory is not None and not target.limits_memory:
             warn("--memory has no effect on this machine: it is for hosts (-i)")
-        job = _start(target, request)
+        job = start(target, request)
         if not wait:
             _show_started(target, job, as_json=as_json)
             return
@@ -82,7 +82,8 @@ def submit(
         context.exit(ended.exit_code)
 
 
-def _start(target: Target, request: JobRequest) -> Job:
+def start(target: Target, request: JobRequest) -> Job:
+    """Send a job and start it, in a step that is shown; the job as it is then."""
     amount = jobs_view.size(request.value["bytes"])
     sent = f"send {amount} and " if request.shipped else ""
     try:

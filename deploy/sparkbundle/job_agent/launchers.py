@@ -17,6 +17,7 @@ _GRACE_SECONDS = 20.0
 _UNITS = Path("/run/systemd/system")
 _UNIT = "sparkbundle-job-"
 EVENTS = "/var/lib/sparkbundle/events"
+VECTORS = "/var/lib/sparkbundle/vectors"
 _SANDBOX = """
     NoNewPrivileges=yes ProtectSystem=strict ProtectHome=yes PrivateTmp=yes
     ProtectHostname=yes ProtectClock=yes ProtectKernelTunables=yes ProtectKernelModules=yes
@@ -74,7 +75,7 @@ class Systemd:
             f"StandardOutput=append:{folder.log}", f"StandardError=append:{folder.log}",
             f"MemoryMax={record['memory_mib']}M", "OOMPolicy=stop", "KillMode=control-group",
             f"TimeoutStopSec={TERM_SECONDS:.0f}",
-            f"ReadWritePaths={folder.directory} -{EVENTS}",
+            f"ReadWritePaths={folder.directory} -{EVENTS} -{VECTORS}",
             *_SANDBOX, _FAMILIES, *_devices(),
             # With all rights, whatever ended the job: the result is root's to write.
             f"ExecStopPost=+{agent} ended {folder.id}",

@@ -86,6 +86,7 @@ def host_settings(*, current: Path = CURRENT, configuration: Path = CONFIGURATIO
             "SPARK_LOCAL_IP": address,
             "SPARK_PUBLIC_DNS": address,
             "SPARKBUNDLE_MASTER": master,
+            "SPARKBUNDLE_VECTORS": "/var/lib/sparkbundle/vectors",
             "PYTHONUNBUFFERED": "1",
             "LC_ALL": "C.UTF-8",
         },

@@ -1,0 +1,73 @@
+"""Which host has which word tables: as the hosts themselves tell, without Spark."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sparkbundle import probe
+from sparkbundle.state import vectors_directory
+
+SHORT = 12
+"""So much of a digest is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordTable:
+    """A word table on a host. `whole`: it is as it was when its sha256 was found right."""
+
+    digest: str
+    whole: bool
+    bytes: int
+    rows: int
+    dimensions: int
+    dtype: str
+    source: str
+
+    @property
+    def described(self) -> str:
+        """What it is, in words."""
+        size = f"{self.bytes / 1e6:,.1f} MB"
+        return f"{self.rows:,} x {self.dimensions} {self.dtype}, {size}, {self.source}"
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it, or nothing."""
+        if self.whole:
+            return ""
+        return f"word table {self.digest[:SHORT]} was changed: ship it again"
+
+    def as_json(self) -> dict[str, Any]:
+        """The table as a JSON object."""
+        return asdict(self)
+
+
+def parse_tables(told: Iterable[Mapping[str, Any]]) -> tuple[WordTable, ...]:
+    """The tables that a host tells of (`probe.word_tables`)."""
+    return tuple(WordTable(**one) for one in told)
+
+
+def tables_here() -> tuple[WordTable, ...]:
+    """The tables of this machine, for the clusters on it."""
+    return parse_tables(probe.word_tables(str(vectors_directory())))
+
+
+def spread(tables: Mapping[str, Iterable[WordTable]]) -> list[tuple[str, str, str]]:
+    """A line for each table on any of the hosts: digest, what it is, which hosts have it."""
+    have: dict[str, list[str]] = {}
+    known: dict[str, WordTable] = {}
+    for host, found in tables.items():
+        for table in found:
+            known[table.digest] = table
+            if table.whole:
+                have.setdefault(table.digest, []).append(host)
+    return [
+        (digest[:SHORT], table.described, _where(have.get(digest, []), list(tables)))
+        for digest, table in known.items()
+    ]
+
+
+def _where(having: list[str], hosts: list[str]) -> str:
+    if len(having) == len(hosts):
+        return "every host" if len(hosts) > 1 else hosts[0]
+    lacking = [host for host in hosts if host not in having]
+    return f"{', '.join(having) or 'no host'}; NOT on {', '.join(lacking)}"

@@ -1,0 +1,348 @@
+"""A word table on its way to every host of a cluster.
+
+The table goes in chunks, each a broadcast of Spark's: one host fetches a chunk from the driver,
+the others fetch it from that host and from one another, and the next chunk's first host is
+another one. So every byte leaves the driver once, whatever the number of hosts, and all links
+are busy at a time. On each host one task a chunk writes it into place.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pyspark import Broadcast, SparkContext
+from pyspark.sql import SparkSession
+
+from sentiment.errors import SentimentError
+from sentiment.located import (
+    FOR_EVER,
+    HOSTS,
+    LOCALITY_WAIT,
+    Answer,
+    executor_hosts,
+    expected_hosts,
+    hosts_of,
+    run_on,
+)
+from sentiment.session import Place, setting, spark_session
+from sentiment.vectors import WordTable
+from sentiment.vectors.manifest import NAME, Manifest, parse_manifest
+from sentiment.vectors.store import (
+    Arrival,
+    Stored,
+    is_whole,
+    store_directory,
+    stored_tables,
+    sweep,
+)
+
+CHUNK_BYTES: Final = 16 << 20
+IN_FLIGHT: Final = 4
+"""Chunks on their way at a time: so many are in the memory of the driver and of each host."""
+
+_EXECUTOR_MEMORY: Final = "512m"
+
+Progress = Callable[[int, int], None]
+"""Told the bytes that have arrived on hosts, and those that are to."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a table's file."""
+
+    name: str
+    offset: int
+    length: int
+
+
+@dataclass
+class Delivery:
+    """What became of the table on one host."""
+
+    host: str
+    outcome: str = "shipped"
+    """shipped, resumed, there already, or failed."""
+    error: SentimentError | None = None
+    sent_bytes: int = 0
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What a run came to."""
+
+    digest: str
+    table_bytes: int
+    seconds: float
+    deliveries: tuple[Delivery, ...] = field(default=())
+
+    @property
+    def failed(self) -> tuple[Delivery, ...]:
+        """The hosts that do not have the table."""
+        return tuple(one for one in self.deliveries if one.error is not None)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What every task is told: which table."""
+
+    manifest: bytes
+
+    def arrival(self) -> Arrival:
+        return Arrival(store_directory(), self.parsed)
+
+    @property
+    def parsed(self) -> Manifest:
+        return parse_manifest(self.manifest, where=Path(NAME))
+
+
+@contextmanager
+def shipping_session(place: Place) -> Iterator[SparkSession]:
+    """A Spark session that `ship` works in.
+
+    Executors fetch from one another before they ask the driver: as far as Spark knows they
+    are in one rack, and it is in none.
+    """
+    hosts = hosts_of(setting(place, HOSTS))
+    with tempfile.TemporaryDirectory(prefix="sentiment-ship-") as folder:
+        topology = Path(folder) / "topology.properties"
+        topology.write_text("".join(f"{host}=/workers\n" for host in hosts))
+        mapper = "org.apache.spark.storage.FileBasedTopologyMapper"
+        settings = {
+            LOCALITY_WAIT: FOR_EVER,
+            "spark.storage.replication.topologyMapper": mapper,
+            "spark.storage.replication.topologyFile": str(topology),
+            # Vectors hardly get smaller, and compressing them costs more than it saves.
+            "spark.broadcast.compress": "false",
+            # Enough for what is in flight, and little where another application has the rest.
+            "spark.executor.memory": _EXECUTOR_MEMORY,
+        }
+        with spark_session(place, name="sentiment-ship", settings=settings) as spark:
+            yield spark
+
+
+def ship(
+    spark: SparkSession,
+    table: WordTable,
+    *,
+    keep: int,
+    progress: Progress,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Shipment:
+    """Put the table on every host of the session's cluster; again is cheap.
+
+    Each host verifies every file's sha256 before the table gets its name, and then keeps
+    `keep` tables. What a run before this one has brought is not sent again. A host that
+    fails does not keep the others from getting it.
+    """
+    started = time.perf_counter()
+    context = spark.sparkContext
+    run = _Run(context, table, chunk_bytes=chunk_bytes, progress=progress)
+    run.begin()
+    run.send()
+    run.finish(keep=keep)
+    return Shipment(
+        digest=table.digest,
+        table_bytes=run.table_bytes,
+        seconds=time.perf_counter() - started,
+        deliveries=tuple(run.deliveries[host] for host in sorted(run.deliveries)),
+    )
+
+
+class _Run:
+    """One run of `ship`: its hosts, and what they still lack."""
+
+    def __init__(
+        self, context: SparkContext, table: WordTable, *, chunk_bytes: int, progress: Progress
+    ) -> None:
+        self._context = context
+        self._table = table
+        self._order = _Order((table.path / NAME).read_bytes())
+        self._chunks = list(_cut(table.manifest, chunk_bytes))
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._arrived = 0
+        self._due = 0
+        self.table_bytes = sum(chunk.length for chunk in self._chunks)
+        self.deliveries = {host: Delivery(host) for host in expected_hosts(context)}
+        # What a run before this one has left on a host: the sha256 of each chunk as it is there.
+        self._there: dict[str, list[str]] = {}
+
+    @property
+    def _open(self) -> list[str]:
+        """The hosts that lack the table and have not failed."""
+        return [
+            one.host
+            for one in self.deliveries.values()
+            if one.error is None and one.outcome != "there already"
+        ]
+
+    def begin(self) -> None:
+        """Ask every host what it has; those that lack the table make room for it."""
+        here = set(executor_hosts(self._context))
+        for host in self.deliveries.keys() - here:
+            self._fail(
+                host,
+                SentimentError(
+                    "gives no executor: its cores are busy with other applications, or its "
+                    "worker is down",
+                    where=host,
+                    todo="ship it again when it is free; what is there is not sent again",
+                ),
+            )
+        order, chunks = self._order, self._chunks
+        for answer in run_on(
+            self._context, [(host, order) for host in self._open], lambda told: _begin(told, chunks)
+        ):
+            if not self._failed(answer):
+                if answer.value is None:
+                    self.deliveries[answer.host].outcome = "there already"
+                elif answer.value:
+                    self.deliveries[answer.host].outcome = "resumed"
+                    self._there[answer.host] = answer.value
+        self._due = len(self._open) * self.table_bytes
+
+    def send(self) -> None:
+        """Send every chunk to every host that lacks it, some chunks at a time."""
+        slots = threading.Semaphore(IN_FLIGHT)
+        self._progress(0, self._due)
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            tasks: list[Future[None]] = []
+            for number, chunk in enumerate(self._chunks):
+                slots.acquire()
+                if any(task.done() and task.exception() for task in tasks) or not self._open:
+                    slots.release()
+                    break
+                task = pool.submit(self._send, number, chunk)
+                task.add_done_callback(lambda _: slots.release())
+                tasks.append(task)
+            for task in tasks:
+                task.result()
+
+    def _send(self, number: int, chunk: Chunk) -> None:
+        with (self._table.path / chunk.name).open("rb") as file:
+            file.seek(chunk.offset)
+            data = file.read(chunk.length)
+        hosts = self._open
+        lacking = [host for host in hosts if not self._has(host, number, data)]
+        self._advance(chunk.length * (len(hosts) - len(lacking)))
+        if not lacking:
+            return
+        shared = self._context.broadcast(data)
+        try:
+            first = number % len(lacking)
+            self._write([lacking[first]], chunk, shared)
+            self._write(lacking[:first] + lacking[first + 1 :], chunk, shared)
+        finally:
+            shared.destroy()
+
+    def _has(self, host: str, number: int, data: bytes) -> bool:
+        there = self._there.get(host)
+        return there is not None and there[number] == hashlib.sha256(data).hexdigest()
+
+    def _write(self, hosts: list[str], chunk: Chunk, shared: "Broadcast[bytes]") -> None:
+        order = self._order
+
+        def write(place: Chunk) -> None:
+            order.arrival().write(place.name, place.offset, shared.value)
+
+        for answer in run_on(self._context, [(host, chunk) for host in hosts], write):
+            if not self._failed(answer):
+                self.deliveries[answer.host].sent_bytes += chunk.length
+                self._advance(chunk.length)
+
+    def _advance(self, count: int) -> None:
+        with self._lock:
+            self._arrived += count
+            self._progress(self._arrived, self._due)
+
+    def finish(self, *, keep: int) -> None:
+        """Let every host verify the table and give it its name, and sweep."""
+        order = self._order
+        hosts = [one.host for one in self.deliveries.values() if one.error is None]
+        for answer in run_on(
+            self._context, [(host, keep) for host in hosts], lambda kept: _finish(order, kept)
+        ):
+            if not self._failed(answer):
+                self.deliveries[answer.host].removed = tuple(answer.value)
+
+    def _failed(self, answer: Answer) -> bool:
+        if answer.error is not None:
+            self._fail(answer.host, answer.error)
+        return answer.error is not None
+
+    def _fail(self, host: str, error: SentimentError) -> None:
+        with self._lock:
+            self.deliveries[host].outcome, self.deliveries[host].error = "failed", error
+
+
+def _cut(manifest: Manifest, chunk_bytes: int) -> Iterator[Chunk]:
+    for name, file in manifest.files.items():
+        for offset in range(0, file.bytes, chunk_bytes):
+            yield Chunk(name, offset, min(chunk_bytes, file.bytes - offset))
+
+
+def _begin(order: _Order, chunks: Sequence[Chunk]) -> list[str] | None:
+    """On a host: None if the table is there, else the sha256 of the chunks that may be there."""
+    arrival = order.arrival()
+    if is_whole(store_directory(), order.parsed.digest):
+        return None
+    if not arrival.begin(order.manifest):
+        return []
+    return [
+        hashlib.sha256(arrival.read(chunk.name, chunk.offset, chunk.length)).hexdigest()
+        for chunk in chunks
+    ]
+
+
+def _finish(order: _Order, keep: int) -> list[str]:
+    """On a host: verify and name the table, remove old ones; the digests of those."""
+    order.arrival().finish()
+    return sweep(store_directory(), keep=keep, spare=order.parsed.digest)
+
+
+def has_worker_here(place: Place) -> bool:
+    """Whether the driver's host is one of those that a shipment goes to."""
+    if place.master.startswith("local"):
+        return True
+    return setting(place, "spark.driver.host") in hosts_of(setting(place, HOSTS))
+
+
+def keep_here(table: WordTable, *, keep: int, move: bool) -> None:
+    """Put the table into this host's own store, without Spark; with `move` it leaves its place.
+
+    Raises:
+        SentimentError: the disk refuses.
+    """
+    store = store_directory()
+    if table.path.parent == store:
+        return
+    if not is_whole(store, table.digest):
+        arrival = Arrival(store, table.manifest)
+        arrival.take(table.path, move=move)
+        arrival.finish()
+    if move:
+        shutil.rmtree(table.path, ignore_errors=True)
+    sweep(store, keep=keep, spare=table.digest)
+
+
+def tables_on_hosts(context: SparkContext) -> Mapping[str, list[Stored] | SentimentError]:
+    """Which host has which tables; an error for a host that does not answer."""
+    hosts = executor_hosts(context)
+    found: dict[str, Any] = {
+        host: SentimentError("gives no executor", where=host)
+        for host in expected_hosts(context)
+        if host not in hosts
+    }
+    answers = run_on(
+        context, [(host, None) for host in hosts], lambda _: stored_tables(store_directory())
+    )
+    return found | {answer.host: answer.error or answer.value for answer in answers}
