@@ -35,18 +35,25 @@ def require_labels(source: Source) -> None:
         )
 
 
-def evaluate(spark: SparkSession, source: Source, *, model_files: dict[str, bytes]) -> Evaluation:
+def evaluate(
+    spark: SparkSession, source: Source, *, model_files: dict[str, bytes], table: str | None = None
+) -> Evaluation:
     """Score a labelled source and measure.
 
     `rows` of the metrics are the rows scored; `quarantined` those that were not,
-    by `quarantine_reasons`. Together they are the rows of the source.
+    by `quarantine_reasons`. Together they are the rows of the source. `table` as in
+    `score_reviews`.
 
     Raises:
         InvalidInputError: the source has no labels, or no row of it can be scored.
     """
     require_labels(source)
     scored = score_reviews(
-        spark, reviews_dataframe(spark, source), model_files=model_files, labelled=True
+        spark,
+        reviews_dataframe(spark, source),
+        model_files=model_files,
+        labelled=True,
+        table=table,
     )
     if scored.accepted.num_rows == 0:
         raise InvalidInputError(

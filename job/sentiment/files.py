@@ -4,19 +4,24 @@ Everything the job writes is written aside, flushed to disk and renamed, so that
 a killed process or a full disk leaves what was there before.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sentiment.errors import SentimentError
+from sentiment.errors import LOCKED, SentimentError
 
 _BLOCK = 1 << 20
+# What file systems say that cannot lock a directory, as NFS cannot: two runs there are not told
+# apart, each writes a directory of its own and the last one stays.
+_NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 def sha256_of(path: Path) -> str:
@@ -60,46 +65,132 @@ def refuse_existing(target: Path, *, replace: bool) -> None:
 def new_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty directory that becomes `target` when the block ends well.
 
-    It lies beside `target`. When the block fails it is removed and `target` is
-    as it was. With `replace` an existing `target` gives way, else it stays and
-    a SentimentError is raised before anything is written.
+    It lies beside `target` and is locked: one run at a time writes a target, and
+    what a killed one left is cleared away by the next. When the block fails it is
+    removed and `target` is as it was. With `replace` an existing `target` gives
+    way, else it stays and a SentimentError is raised before anything is written.
 
     Raises:
-        SentimentError: `target` exists, or the disk refuses the write.
+        SentimentError: `target` exists, another run is writing it, or the disk
+            refuses the write.
     """
     target = target.absolute()
     refuse_existing(target, replace=replace)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with _directory_beside(target) as aside:
+            _undo_half_a_swap(target)
+            refuse_existing(target, replace=replace)  # another run may have made it meanwhile
+            yield aside
+            aside.chmod(0o755)
+            fsync_tree(aside)
+            if target.exists():
+                _swap(aside, target)
+            else:
+                aside.rename(target)
+            _fsync(target.parent)
     except OSError as error:
         raise _cannot_write(target, error) from error
+
+
+@contextmanager
+def _directory_beside(target: Path) -> Iterator[Path]:
+    """An empty directory beside `target`, locked as long as the block runs; removed if it fails."""
+    aside = target.with_name(f".{target.name}.part")
     try:
-        yield aside
-        aside.chmod(0o755)
-        fsync_tree(aside)
-        if target.exists():
-            _swap(aside, target)
-        else:
-            aside.rename(target)
-        _fsync(target.parent)
+        handle = _lock_directory(aside)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        if error.errno not in _NO_LOCKS:
+            raise
+        with suppress(OSError):
+            aside.rmdir()
+        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        handle = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
+    if handle is None:
+        raise SentimentError(
+            "is being written by another run",
+            where=str(target),
+            todo="wait until it has ended, or name another place",
+            code=LOCKED,
+        )
+    try:
+        _clear(aside)
+        yield aside
+    except BaseException:
+        if _is_at(handle, aside):
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        # Closing alone would leave it locked by a process that was forked meanwhile.
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
+
+
+def _lock_directory(path: Path) -> int | None:
+    """The descriptor of a directory, made if need be, that is locked; None if another has it."""
+    while True:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            handle = os.open(path, flags)
+        except FileNotFoundError:
+            continue  # the run that had it has just ended
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:
+            os.close(handle)
+            raise
+        if _is_at(handle, path):
+            return handle
+        os.close(handle)  # it was renamed or removed before it was locked
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file or directory is still the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except OSError:
+        return False
+
+
+def _clear(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _swap(aside: Path, target: Path) -> None:
     """Put `aside` in the place of `target`; what was there is removed last."""
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    target.rename(old / "was")
+    old = _old(target)
+    target.rename(old)
     try:
         aside.rename(target)
     except OSError:
-        (old / "was").rename(target)
+        old.rename(target)
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _undo_half_a_swap(target: Path) -> None:
+    """Put back or remove what a run left that was killed while it replaced `target`."""
+    old = _old(target)
+    if not old.exists():
+        return
+    if target.exists():
+        shutil.rmtree(old)
+    else:
+        old.rename(target)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
 
 
 def write_file(target: Path, content: str | bytes) -> None:

@@ -1,6 +1,7 @@
 """A trained model as a directory: weights, words, and one JSON that says what it is.
 
-    model.json            architecture, tokenizer, word table, metrics, sha256 of the others
+    model.json            architecture, tokenizer, word table, metrics, sha256 of the others;
+                          with `table_words` it needs that table where it scores
     weights.safetensors   every parameter of the network, float32
     words.txt             the vocabulary, one word a line, in the order of the ids
 
@@ -22,10 +23,13 @@ from sentiment.errors import InvalidInputError
 from sentiment.files import new_directory, refuse_existing
 from sentiment.network import SentimentNetwork
 from sentiment.recipes import ModelConfig
+from sentiment.table_words import TableWords
 from sentiment.text import TOKENIZER
 from sentiment.vocabulary import Vocabulary
 
 FORMAT = 1
+TABLE_FORMAT = 2
+"""The format of a model that needs its word table: one that older programs must refuse."""
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
 WORDS = "words.txt"
@@ -84,6 +88,9 @@ def save_model(
         "architecture": asdict(network.config),
         "files": hashes,
     }
+    if network.table_words is not None:
+        needed = {"digest": network.table_words.digest, "scale": network.table_words.scale}
+        identity |= {"format": TABLE_FORMAT, "table_words": needed}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     description = {"digest": digest, **identity, **about}
     with new_directory(target, replace=replace) as directory:
@@ -118,17 +125,19 @@ def read_model_files(path: Path) -> dict[str, bytes]:
     return files
 
 
-def load_model(path: Path) -> Model:
+def load_model(path: Path, *, table: str | None = None) -> Model:
     """Load and check a model directory.
+
+    A model that needs its word table finds it in this host's store, else at the path `table`.
 
     Raises:
         InvalidInputError: a file is missing or altered, or the model needs another version.
     """
-    return model_from_files(read_model_files(path), where=str(path))
+    return model_from_files(read_model_files(path), where=str(path), table=table)
 
 
-def model_from_files(files: Mapping[str, bytes], *, where: str) -> Model:
-    """A model from the content of its files; `where` names it in messages.
+def model_from_files(files: Mapping[str, bytes], *, where: str, table: str | None = None) -> Model:
+    """A model from the content of its files; `where` names it in messages, `table` as above.
 
     Raises:
         InvalidInputError: as `load_model`.
@@ -146,7 +155,8 @@ def model_from_files(files: Mapping[str, bytes], *, where: str) -> Model:
         config = ModelConfig(**description["architecture"])
         vocabulary = Vocabulary.from_bytes(files[WORDS])
         vectors = torch.zeros_like(weights["embedding.weight"])
-        network = SentimentNetwork(config, vectors=vectors)
+        needed = _table_words(description, first=len(vectors), path=table)
+        network = SentimentNetwork(config, vectors=vectors, table_words=needed)
         network.load_state_dict(weights)
     except (SafetensorError, TypeError, KeyError, RuntimeError, UnicodeDecodeError) as error:
         raise InvalidInputError(
@@ -156,6 +166,15 @@ def model_from_files(files: Mapping[str, bytes], *, where: str) -> Model:
         ) from error
     network.eval()
     return Model(network, vocabulary, description["max_tokens"], description["digest"], description)
+
+
+def _table_words(
+    description: Mapping[str, Any], *, first: int, path: str | None
+) -> TableWords | None:
+    needed = description.get("table_words")
+    if needed is None:
+        return None
+    return TableWords(str(needed["digest"]), first, float(needed["scale"]), path)
 
 
 def _description(data: bytes, *, where: str) -> dict[str, Any]:
@@ -169,10 +188,11 @@ def _description(data: bytes, *, where: str) -> dict[str, Any]:
         ) from error
     if missing:
         raise InvalidInputError(f"{DESCRIPTION} lacks {', '.join(sorted(missing))}", where=where)
-    if description["format"] != FORMAT or description["tokenizer"] != TOKENIZER:
+    expected = TABLE_FORMAT if "table_words" in description else FORMAT
+    if description["format"] != expected or description["tokenizer"] != TOKENIZER:
         raise InvalidInputError(
             f"the model has format {description['format']} and tokenizer "
-            f"{description['tokenizer']}, this version reads {FORMAT} and {TOKENIZER}",
+            f"{description['tokenizer']}, this version reads {expected} and {TOKENIZER}",
             where=where,
             todo="use the version of sentiment that trained it, or train it anew",
         )

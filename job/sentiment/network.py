@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sentiment.examples import PADDING
 from sentiment.recipes import ModelConfig
+from sentiment.table_words import TableWords
 
 
 class GravesLSTM(nn.Module):
@@ -56,10 +57,16 @@ class GravesLSTM(nn.Module):
 class SentimentNetwork(nn.Module):
     """From token ids to one logit a review (above 0: praise)."""
 
-    def __init__(self, config: ModelConfig, *, vectors: Tensor) -> None:
-        """`vectors` float32 [words + 2, dimensions]: rows of padding, unknown, the words."""
+    def __init__(
+        self, config: ModelConfig, *, vectors: Tensor, table_words: TableWords | None = None
+    ) -> None:
+        """`vectors` float32 [words + 2, dimensions]: rows of padding, unknown, the words.
+
+        Ids from words + 2 on are rows of the word table of `table_words`.
+        """
         super().__init__()
         self.config = config
+        self.table_words = table_words
         self.embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
             vectors, freeze=not config.tune_vectors, padding_idx=PADDING
         )
@@ -100,10 +107,18 @@ class SentimentNetwork(nn.Module):
 
     def _outputs(self, direction: nn.Module, ids: Tensor) -> Tensor:
         """Token ids [time, batch] → the direction's outputs [time, batch, hidden]."""
-        x = self.embedding(ids)
+        x = self._vectors(ids)
         if self.training and self.config.embedding_dropout > 0:
             x = x / (1 - self.config.embedding_dropout)
         return direction(x)[0]  # type: ignore[no-any-return]
+
+    def _vectors(self, ids: Tensor) -> Tensor:
+        """Token ids [time, batch] → vectors [time, batch, dimensions]."""
+        outside = ids >= self.embedding.num_embeddings
+        if self.table_words is None or not outside.any():
+            return self.embedding(ids)  # type: ignore[no-any-return]
+        x = self.embedding(ids.masked_fill(outside, PADDING))
+        return x.index_put((outside,), self.table_words.vectors(ids[outside]))  # type: ignore[no-any-return]
 
     def _pooled(self, outputs: Tensor, inside: Tensor, lengths: Tensor) -> Tensor:
         """[time, batch, features] → [batch, features or twice as many]."""

@@ -24,6 +24,9 @@ class TextConfig:
     """At most so many words, the most frequent ones."""
     known_to_table: bool = False
     """Only words that the word table has (others cannot have a frozen vector)."""
+    table_words: bool = False
+    """Words that are not in the vocabulary are read with the word table's vector. The model
+    then needs the table wherever it scores."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from sentiment.loop import (
 )
 from sentiment.network import SentimentNetwork
 from sentiment.recipes import Recipe
+from sentiment.table_words import TableWords
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class Job:
     """What every round of a run needs and no round changes.
 
     `vectors` float32 [words + 2, dimensions]: the network's first word vectors.
-    `steps_per_epoch`: of the largest shard; the schedule's measure.
+    `steps_per_epoch`: of the largest shard; the schedule's measure. `table_words`: where words
+    outside of the vocabulary get their vectors, if they have any.
     """
 
     recipe: Recipe
     vectors: NDArray[np.float32]
     steps_per_epoch: int
     threads: int
+    table_words: TableWords | None = None
 
     def network(self) -> SentimentNetwork:
         """The network before the first step: the seed decides its weights."""
@@ -45,7 +48,7 @@ class Job:
         torch.manual_seed(self.recipe.train.seed)
         # A copy: training writes into the vectors, and these are every round's.
         vectors = torch.from_numpy(self.vectors.copy())
-        return SentimentNetwork(self.recipe.model, vectors=vectors)
+        return SentimentNetwork(self.recipe.model, vectors=vectors, table_words=self.table_words)
 
     def first_state(self) -> bytes:
         """The state that the first round starts from."""

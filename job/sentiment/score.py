@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sentiment.examples import pack
 from sentiment.loop import logits_of
 from sentiment.model import Model
+from sentiment.table_words import encode
 from sentiment.text import has_word, tokens
 from sentiment.vocabulary import known_count
 
@@ -39,7 +40,8 @@ class Scores:
 def score_texts(model: Model, texts: Sequence[str]) -> Scores:
     """Score texts, in batches of similar length; the result does not depend on the batches."""
     split = [tokens(text) for text in texts]
-    encoded = [model.vocabulary.encode(words[: model.max_tokens]) for words in split]
+    read = [words[: model.max_tokens] for words in split]
+    encoded = encode(read, model.vocabulary, model.network.table_words)
     known = [known_count(ids) for ids in encoded]
     reasons = tuple(
         None if count else (NO_KNOWN_WORD if has_word(text) else NO_WORD)

@@ -24,9 +24,11 @@ from pyspark.sql.types import (
 )
 
 from sentiment.files import write_file
+from sentiment.folders import shared as shared_with_hosts
 from sentiment.model import model_from_files
 from sentiment.score import score_texts, verdict
 from sentiment.sources import reason_kind
+from sentiment.table_on_hosts import require_table
 from sentiment.text import text_id
 
 NO_LABEL = "no label"
@@ -78,19 +80,32 @@ class Scored:
 
 
 def score_reviews(
-    spark: SparkSession, reviews: DataFrame, *, model_files: dict[str, bytes], labelled: bool
+    spark: SparkSession,
+    reviews: DataFrame,
+    *,
+    model_files: dict[str, bytes],
+    labelled: bool,
+    table: str | None = None,
 ) -> Scored:
     """Score what `sentiment.sources.frame.reviews_dataframe` gives.
 
     The model travels by broadcast: no worker needs its path. With `labelled` a
-    row without a label is refused, as there is nothing to measure it against.
+    row without a label is refused, as there is nothing to measure it against. A model that
+    needs its word table finds it on each host, or at the path `table` where hosts see that.
+
+    Raises:
+        InvalidInputError: hosts lack the word table that the model needs.
     """
+    if table is not None and not shared_with_hosts(str(spark.sparkContext.master), table):
+        table = None
+    needed = model_from_files(model_files, where="the model", table=table).network.table_words
+    require_table(spark.sparkContext, needed)
     shared = spark.sparkContext.broadcast(model_files)
     threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         torch.set_num_threads(threads)
-        model = model_from_files(shared.value, where="the model that was sent")
+        model = model_from_files(shared.value, where="the model that was sent", table=table)
         for batch in batches:
             texts = batch["text"].to_pylist()
             reasons = batch["reason"].to_pylist()
@@ -118,8 +133,7 @@ def score_reviews(
                 }
             )
 
-    table = reviews.mapInArrow(score, SCHEMA).toArrow()
-    return Scored(table.sort_by("row"))
+    return Scored(reviews.mapInArrow(score, SCHEMA).toArrow().sort_by("row"))
 
 
 def _spread(values: NDArray[np.generic], rows: list[int], size: int, kind: pa.DataType) -> pa.Array:

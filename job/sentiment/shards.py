@@ -21,6 +21,8 @@ from sentiment.corpus import Corpus
 from sentiment.errors import InvalidInputError
 from sentiment.examples import UNKNOWN, Examples, join, pack
 from sentiment.recipes import TextConfig
+from sentiment.table_words import TableWords
+from sentiment.table_words import encode as encode_words
 from sentiment.text import tokens
 from sentiment.vocabulary import Vocabulary
 
@@ -129,6 +131,7 @@ def encode(
     *,
     vocabulary: Vocabulary,
     max_tokens: int,
+    table_words: TableWords | None = None,
 ) -> RDD[bytes]:
     """The shards: an RDD with one element a partition, Examples.to_bytes() of shard i.
 
@@ -136,7 +139,7 @@ def encode(
     content does not depend on how Spark cut or ordered the input.
     """
     context = spark.sparkContext
-    shared = context.broadcast((assignment.shard, vocabulary))
+    shared = context.broadcast((assignment.shard, vocabulary, table_words))
     shards = 2 * assignment.workers
 
     def portions(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -159,22 +162,23 @@ def _itself(shard: int) -> int:
 
 def _portions(
     batches: Iterator[pa.RecordBatch],
-    shared: Broadcast[tuple[NDArray[np.int32], Vocabulary]],
+    shared: Broadcast[tuple[NDArray[np.int32], Vocabulary, TableWords | None]],
     max_tokens: int,
 ) -> pa.RecordBatch:
     """Each shard's part of one input partition, encoded."""
-    assigned, vocabulary = shared.value
+    assigned, vocabulary, table_words = shared.value
     ids: dict[int, list[list[int]]] = {}
     marks: dict[int, list[tuple[int, int]]] = {}
     for batch in batches:
         columns: list[list[Any]] = [batch[n].to_pylist() for n in ("position", "text", "label")]
-        for position, text, label in zip(*columns, strict=True):
+        rows = [row for row in zip(*columns, strict=True) if assigned[row[0]] != LEFT_OUT]
+        split = [tokens(text, limit=max_tokens) for _, text, _ in rows]
+        reviews = encode_words(split, vocabulary, table_words)
+        for (position, _, label), encoded in zip(rows, reviews, strict=True):
             shard = int(assigned[position])
-            if shard != LEFT_OUT:
-                # A text may hold a word for `has_word` and none for `tokens` (odd characters).
-                encoded = vocabulary.encode(tokens(text, limit=max_tokens)) or [UNKNOWN]
-                ids.setdefault(shard, []).append(encoded)
-                marks.setdefault(shard, []).append((label, position))
+            # A text may hold a word for `has_word` and none for `tokens` (odd characters).
+            ids.setdefault(shard, []).append(encoded or [UNKNOWN])
+            marks.setdefault(shard, []).append((label, position))
     packed = []
     for shard, mine in ids.items():
         labels, positions = zip(*marks[shard], strict=True)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_value
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from sentiment.corpus import Corpus
 from sentiment.errors import SentimentError
 from sentiment.events import EventLog
 from sentiment.examples import FIRST_WORD, PADDING
+from sentiment.folders import shared
 from sentiment.loop import Measured
 from sentiment.model import check_target, save_model
 from sentiment.recipes import Recipe, TextConfig, with_changes
 from sentiment.rounds import Job, Round, trained_network
 from sentiment.sending import split_rows
 from sentiment.shards import Assignment, assign, count_words, encode
+from sentiment.table_on_hosts import require_table
+from sentiment.table_words import TableWords
 from sentiment.vectors import WordTable
 from sentiment.vocabulary import Vocabulary
 
@@ -62,17 +66,28 @@ def train(
     Every figure goes to `log`: `start`, `round`, `epoch`, `end`.
 
     Raises:
-        InvalidInputError: too little to train on.
+        InvalidInputError: too little to train on, or hosts lack a table that is needed there.
         SentimentError: the target exists, or the loss is no number.
     """
     check_target(target, replace=replace)
     started = time.perf_counter()
+    table_words = _table_words(spark, table) if recipe.text.table_words else None
+    require_table(spark.sparkContext, table_words)
     assignment = assign(corpus, workers=workers, validation=recipe.train.validation)
     reviews = split_rows(spark, corpus, "train", ("position", "text", "label"))
     counted = count_words(spark, reviews, assignment, recipe.text)
-    vocabulary, vectors = first_vectors(counted, table, text=recipe.text, seed=recipe.train.seed)
+    vocabulary, vectors, scale = first_vectors(
+        counted, table, text=recipe.text, seed=recipe.train.seed
+    )
+    if table_words is not None:
+        table_words = replace_value(table_words, first=len(vectors), scale=scale)
     shards = encode(
-        spark, reviews, assignment, vocabulary=vocabulary, max_tokens=recipe.text.max_tokens
+        spark,
+        reviews,
+        assignment,
+        vocabulary=vocabulary,
+        max_tokens=recipe.text.max_tokens,
+        table_words=table_words,
     )
     steps = -(-int(assignment.rows[:workers].max()) // recipe.train.batch_size)
     fewest = -(-int(assignment.rows[:workers].min()) // recipe.train.batch_size)
@@ -84,6 +99,7 @@ def train(
         vectors=vectors,
         steps_per_epoch=steps,
         threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
+        table_words=table_words,
     )
     log.write(
         "start",
@@ -154,10 +170,16 @@ def train(
     return result
 
 
+def _table_words(spark: SparkSession, table: WordTable) -> TableWords:
+    """The table for words outside of the vocabulary; how many that has is not known yet."""
+    here = shared(str(spark.sparkContext.master), table.path)
+    return TableWords(table.digest, first=0, scale=1.0, path=str(table.path) if here else None)
+
+
 def first_vectors(
     counted: list[tuple[str, int]], table: WordTable, *, text: TextConfig, seed: int
-) -> tuple[Vocabulary, NDArray[np.float32]]:
-    """The vocabulary and its vectors before training, float32 [words + 2, dimensions].
+) -> tuple[Vocabulary, NDArray[np.float32], float]:
+    """The vocabulary, its vectors before training, float32 [words + 2, dimensions], their scale.
 
     Words the table has get its vectors, brought to a common scale; the others,
     where the recipe takes them, a small random one. Padding's vector is zero.
@@ -176,9 +198,10 @@ def first_vectors(
     shape = (len(keep) + FIRST_WORD, table.dimensions)
     vectors = generator.normal(scale=NEW_WORD_SCALE, size=shape).astype(np.float32)
     found = table.vectors(rows[rows >= 0])
-    vectors[FIRST_WORD:][rows >= 0] = found * (VECTOR_SCALE / found.std())
+    scale = VECTOR_SCALE / found.std()
+    vectors[FIRST_WORD:][rows >= 0] = found * scale
     vectors[PADDING] = 0
-    return Vocabulary(tuple(words[i] for i in keep)), vectors
+    return Vocabulary(tuple(words[i] for i in keep)), vectors, float(scale)
 
 
 @dataclass

@@ -85,7 +85,7 @@ def _ready(spark, corpus: Corpus, scratch: Path, recipe: Recipe) -> Ready:
     reviews = spark.read.parquet(*[str(part.path) for part in corpus.part_files("train")])
     assignment = assign(corpus, workers=WORKERS, validation=recipe.train.validation)
     counted = count_words(spark, reviews, assignment, recipe.text)
-    vocabulary, vectors = first_vectors(counted, table, text=recipe.text, seed=1)
+    vocabulary, vectors, _ = first_vectors(counted, table, text=recipe.text, seed=1)
     shards = encode(
         spark, reviews, assignment, vocabulary=vocabulary, max_tokens=recipe.text.max_tokens
     )

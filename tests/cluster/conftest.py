@@ -73,7 +73,7 @@ class Cluster:
     def popen(self, command: str, *words: object, **options: Any) -> "subprocess.Popen[str]":
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
         settings = {"cwd": self.home, "env": self.env, "stderr": subprocess.PIPE, **streams}
-        line = [COMMAND, command, "-i", str(self.inventory), *map(str, words)]
+        line = [COMMAND, *command.split(), "-i", str(self.inventory), *map(str, words)]
         return subprocess.Popen(line, text=True, **(settings | options))
 
     def __call__(

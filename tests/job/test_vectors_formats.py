@@ -1,6 +1,8 @@
 """Files of other programs are read to the values that gensim reads."""
 
 import gzip
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment.errors import InvalidInputError
-from sentiment.vectors import binary_format, source, text_format, write_table
+from sentiment.files import sha256_of
+from sentiment.vectors import Policy, binary_format, source, text_format, write_table
 from sentiment.vectors.layout import recognise
 from sentiment.vectors.source import open_source
 from tests.job.vector_files import GENSIM_DATA, binary, some_vectors
@@ -70,11 +73,9 @@ def test_gensims_own_files(tmp_path, name, format, shape):
         ("pretrained.vec", "line 3: the file ends before this line: the header promises 3 rows"),
         ("pang_lee_polarity_fasttext.vec", r"line 150: the word b'\\x97' is not UTF-8"),
         ("w2v_keyedvectors_load_test.modeldata", "line 2: the word b'.*' is not UTF-8"),
-        ("word2vec_pre_kv_py3", "is a Python pickle"),
         ("word2vec_pre_kv_sep_py3.syn0.npy", "is a NumPy matrix without words"),
         ("toy-model.bin", "is a fastText model"),
         ("lee_fasttext.bin", "is no file of word vectors"),
-        ("ft_kv_3.6.0.model.gz", "is a Python pickle"),
     ],
 )
 def test_gensims_malformed_and_foreign_files(tmp_path, name, message):
@@ -210,10 +211,52 @@ def test_top_reads_no_further(tmp_path):
     words, vectors = [f"w{i}" for i in range(50_000)], some_vectors(50_000, 50)
     path = tmp_path / "v.bin"
     path.write_bytes(binary(words, vectors)[:-1000])
-    from sentiment.vectors import Policy
-
     table = build(path, tmp_path / "t", policy=Policy(top=10))
     assert list(table.words()) == words[:10]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("top", [None, 1, 700])
+@pytest.mark.usefixtures("blocks")
+def test_the_sha256_is_that_of_the_whole_file(tmp_path, packed, top):
+    """It is computed as the file is read, also of what --top leaves unread."""
+    data = binary([f"w{i}" for i in range(1000)], some_vectors(1000, 7))
+    path = tmp_path / "v"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    opened = open_source(str(path), progress=lambda share: None)
+    table = write_table(
+        tmp_path / "t",
+        opened.chunks,
+        source=opened.about,
+        also=opened.also,
+        policy=Policy(top=top),
+    )
+    assert table.rows == top or top is None
+    assert table.manifest.source["sha256"] == sha256_of(path)
+
+
+BUILD = """
+import sys
+from sentiment.vectors import write_table
+from sentiment.vectors.source import open_source
+
+opened = open_source(sys.argv[1], progress=lambda share: None)
+write_table(sys.argv[2], opened.chunks, source=opened.about, also=opened.also)
+print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
+"""
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    path = tmp_path / "v.bin"
+    vectors = some_vectors(1000, 250)
+    with path.open("wb") as file:
+        file.write(b"300000 250\n")
+        for start in range(0, 300_000, 1000):
+            file.write(binary([f"w{start + i}" for i in range(1000)], vectors, header=b"", end=b""))
+    assert path.stat().st_size > 300e6
+    command = [sys.executable, "-c", BUILD, str(path), str(tmp_path / "t")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(ended.stdout) * 1024 < 200e6
 
 
 def test_progress_reaches_the_end(tmp_path):

@@ -18,7 +18,7 @@ def glove(tmp_path_factory):
     assert built.returncode == 0, built.stderr
     told = json.loads(built.stdout)
     assert (told["rows"], told["dimensions"], told["dtype"]) == (400_000, 50, "fp16")
-    assert told["counts"] == {"read": 400_000, "repeated": 0}
+    assert told["counts"] == {"read": 400_000, "repeated": 0, "left_out": 0, "zero": 0}
     return open_table(out, verify=True)
 
 

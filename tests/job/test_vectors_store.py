@@ -56,7 +56,7 @@ def arrive(store, table, *, piece=37):
 
 
 def names(store):
-    return sorted(path.name for path in store.iterdir())
+    return sorted(path.name for path in store.iterdir() if path.name != ".lock")
 
 
 def test_a_table_arrives_in_pieces_and_is_named_by_its_digest(store, table):
@@ -164,6 +164,18 @@ def test_a_table_that_goes_while_it_is_mapped_can_still_be_read(store, table):
     stored = open_table(store / table.digest)  # by path: without the lock
     assert sweep(store, keep=1, spare="0" * 64) == [table.digest]
     assert np.array_equal(stored.vectors(stored.find(WORDS)), table.vectors(table.find(WORDS)))
+
+
+def test_a_table_arrives_again_while_it_is_in_use(store, table):
+    arrive(store, table)
+    held = open_stored(table.digest)
+    arrive(store, table)  # whole: nothing to do
+    words = store / table.digest / "words.txt"
+    words.chmod(0o644)
+    words.write_bytes(words.read_bytes())  # other times
+    arrive(store, table)
+    assert is_whole(store, table.digest)
+    assert held.word(1) == "film"
 
 
 def test_what_never_arrived_goes_after_a_day(store, table):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sentiment.errors import INVALID_INPUT, InvalidInputError, SentimentError
 from sentiment.vectors import Chunk, Policy, WordTable, hashes, open_table, write_table
-from sentiment.vectors.manifest import FILES
+from sentiment.vectors.manifest import FORMAT, files_of
 from tests.job.vector_files import some_vectors, table_of
 
 WORD = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -25,7 +25,7 @@ IN_TMP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthC
 @given(
     words=st.lists(WORD, min_size=1, max_size=40, unique=True),
     others=st.lists(ANY_TEXT, max_size=20),
-    dtype=st.sampled_from(["fp16", "fp32"]),
+    dtype=st.sampled_from(["fp16", "fp32", "int8"]),
     cuts=st.lists(st.integers(1, 39), max_size=3),
 )
 @example(
@@ -43,8 +43,13 @@ def test_what_is_written_is_found_and_nothing_else(tmp_path_factory, words, othe
     assert list(table.words()) == words
     assert table.rows == len(table) == len(words)
     np.testing.assert_array_equal(table.find(words), np.arange(len(words)))
-    expected = vectors.astype({"fp16": np.float16, "fp32": np.float32}[dtype]).astype(np.float32)
-    np.testing.assert_array_equal(table.vectors(table.find(words)), expected)
+    found = table.vectors(table.find(words))
+    if dtype == "int8":  # half a step of each vector's own scale
+        assert (abs(found - vectors).max(axis=1) <= abs(vectors).max(axis=1) / 127 * 0.501).all()
+    else:
+        rounded = vectors.astype({"fp16": np.float16, "fp32": np.float32}[dtype])
+        np.testing.assert_array_equal(found, rounded.astype(np.float32))
+    np.testing.assert_array_equal(table.block(0, table.rows), found)
     rank = {word: row for row, word in enumerate(words)}
     assert table.find(others).tolist() == [rank.get(word, -1) for word in others]
     assert [word in table for word in others] == [word in rank for word in others]
@@ -56,7 +61,7 @@ def test_words_of_one_hash_are_told_apart(tmp_path, monkeypatch):
     vectors = some_vectors(5, 4)
     chunks = [Chunk(words[:2], vectors[:2]), Chunk(words[2:], vectors[2:])]
     table = write_table(tmp_path / "t", chunks, source={"name": "test"}, dtype="fp32")
-    assert table.manifest.counts == {"read": 5, "repeated": 0}
+    assert table.manifest.counts == {"read": 5, "repeated": 0, "left_out": 0, "zero": 0}
     assert table.find([*words, "milf", "b", "", "films"]).tolist() == [
         0,
         1,
@@ -111,7 +116,7 @@ def test_rows_without_a_word_are_zeros(tmp_path):
 def test_the_mapping_is_read_only(tmp_path):
     table = table_of(tmp_path / "t", ["a"])
     with pytest.raises(ValueError, match="read-only"):
-        table._vectors[0] = 0
+        table._stored.values[0] = 0
 
 
 def test_a_table_is_pickled_as_its_path(tmp_path):
@@ -133,6 +138,8 @@ def test_the_digest_names_the_content(tmp_path):
         "dtype": table_of(tmp_path / "4", words, vectors, dtype="fp32").digest,
         "value": table_of(tmp_path / "5", words, vectors + 1).digest,
         "case": table_of(tmp_path / "6", words, vectors, policy=Policy(lower=True)).digest,
+        "int8": table_of(tmp_path / "7", words, vectors, dtype="int8").digest,
+        "length": table_of(tmp_path / "8", words, vectors, policy=Policy(normalise=True)).digest,
     }
     assert digests["same"] == digests["again"]
     assert len(set(digests.values())) == len(digests) - 1
@@ -143,6 +150,16 @@ def test_the_matrix_is_a_plain_numpy_file(tmp_path):
     table = table_of(tmp_path / "t", [f"w{i}" for i in range(300)], vectors, dtype="fp32")
     np.testing.assert_array_equal(np.load(table.path / "vectors.npy"), vectors)
     assert (table.path / "words.txt").read_text().split("\n")[:2] == ["w0", "w1"]
+
+
+@pytest.mark.parametrize("promised", [None, 0, 2, 3, 10**12])
+def test_a_promise_of_rows_changes_nothing(tmp_path, promised):
+    words, vectors = ["a", "b", "a", "c"], some_vectors(4, 4)[[0, 1, 0, 2]]
+    table = table_of(tmp_path / "t", words, vectors, promised=promised)
+    assert (
+        open_table(table.path, verify=True).digest
+        == table_of(tmp_path / "u", words, vectors).digest
+    )
 
 
 # --- policies
@@ -156,7 +173,7 @@ def test_a_word_that_comes_again_with_its_vector_is_counted(tmp_path):
     across = write_table(tmp_path / "2", chunks, source={"name": "test"})
     for table in (within, across):
         assert list(table.words()) == ["a", "b", "c"]
-        assert table.manifest.counts == {"read": 5, "repeated": 2}
+        assert table.manifest.counts == {"read": 5, "repeated": 2, "left_out": 0, "zero": 0}
         assert table.vectors(np.arange(3)).tolist() == [[1, 2], [3, 4], [5, 6]]
     assert within.digest == across.digest
 
@@ -178,7 +195,7 @@ def test_a_word_with_two_vectors_is_refused_or_its_first_kept(tmp_path, chunk_ro
         tmp_path / "t", chunks(), source={"name": "test"}, policy=Policy(keep_first=True)
     )
     assert kept.vectors(kept.find(["a"])).tolist() == [[1, 2]]
-    assert kept.manifest.counts == {"read": 3, "repeated": 1}
+    assert kept.manifest.counts == {"read": 3, "repeated": 1, "left_out": 0, "zero": 0}
 
 
 def test_lower_case_keeps_the_more_frequent_spelling(tmp_path):
@@ -253,6 +270,72 @@ def test_no_words_empty_words_and_values_without_a_place_are_refused(tmp_path):
     )
 
 
+def test_normalised_vectors_have_length_1_and_zeros_are_counted(tmp_path):
+    tiny, huge = np.full(4, 1e-30, np.float32), np.full(4, 3e38, np.float32)
+    vectors = np.concatenate([some_vectors(2, 4), [np.zeros(4), tiny, huge]]).astype(np.float32)
+    words = ["a", "b", "zero", "tiny", "huge"]
+    for dtype, close in (("fp32", 1e-6), ("fp16", 1e-3), ("int8", 1e-2)):
+        table = table_of(
+            tmp_path / dtype, words, vectors, dtype=dtype, policy=Policy(normalise=True)
+        )
+        lengths = np.linalg.norm(table.vectors(np.arange(5)), axis=1)
+        np.testing.assert_allclose(lengths, [1, 1, 0, 1, 1], atol=close)
+        assert table.manifest.normalised is True
+        assert table.manifest.counts["zero"] == 1
+    plain = table_of(tmp_path / "plain", words, vectors, dtype="fp32")
+    assert (plain.manifest.normalised, plain.manifest.counts["zero"]) == (False, 1)
+
+
+def test_int8_has_a_scale_a_vector_and_no_nan(tmp_path):
+    vectors = np.array(
+        [[1, -127, 3], [0, 0, 0], [1e-3, 2e-3, -4e-3], [1e-45, 2e-43, 0], [3e38, -3e38, 0]],
+        np.float32,
+    )
+    table = table_of(tmp_path / "t", list("abcde"), vectors, dtype="int8")
+    found = table.vectors(np.arange(5))
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
+    assert found[:2].tolist() == [[1, -127, 3], [0, 0, 0]]
+    np.testing.assert_allclose(found[2], vectors[2], atol=4e-3 / 254)
+    np.testing.assert_allclose(found[4], vectors[4], rtol=1e-6)
+    assert np.load(table.path / "vectors.npy").dtype == np.int8
+    assert np.load(table.path / "scales.npy").tolist()[:2] == [1, 0]
+
+
+def test_only_the_words_of_a_corpus_are_kept(tmp_path):
+    words = ["The", "film", "The", "Plot", "plot", "qqx", "good"]
+    vectors = some_vectors(7, 4)
+    only = frozenset(["the", "film", "plot", "good"])
+    kept = table_of(
+        tmp_path / "1", words, vectors, dtype="fp32", policy=Policy(only=only, lower=True)
+    )
+    assert list(kept.words()) == ["the", "film", "plot", "good"]
+    np.testing.assert_array_equal(kept.vectors(np.arange(4)), vectors[[0, 1, 3, 6]])
+    counts = kept.manifest.counts
+    assert counts == {"read": 7, "repeated": 2, "left_out": 1, "zero": 0}
+    assert kept.rows == counts["read"] - counts["repeated"] - counts["left_out"]
+    exact = table_of(tmp_path / "2", words, vectors, policy=Policy(only=only))
+    assert list(exact.words()) == ["film", "plot", "good"]
+    top = table_of(tmp_path / "3", words, vectors, policy=Policy(only=only, top=2))
+    assert list(top.words()) == ["film", "plot"]
+
+
+def test_nothing_of_the_corpus_is_refused(tmp_path):
+    only = frozenset(["the", "film"])
+    with pytest.raises(InvalidInputError, match=r"none of its 2 words .*\n.* give --lower"):
+        table_of(tmp_path / "t", ["The", "Plot"], policy=Policy(only=only))
+    with pytest.raises(InvalidInputError, match=r"none of its 1 words .*\n.* the corpus' language"):
+        table_of(tmp_path / "t", ["Plot"], policy=Policy(only=only))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refused_word_is_placed_in_what_is_left_of_a_chunk(tmp_path):
+    bad = some_vectors(3, 4)
+    bad[[0, 2], 1] = np.nan  # what is left out is not looked at
+    with pytest.raises(InvalidInputError, match="row 3 of the chunk: value 2 of 'film' is nan"):
+        table_of(tmp_path / "t", ["a", "b", "film"], bad, policy=Policy(only=frozenset(["film"])))
+
+
 # --- what is there already
 
 
@@ -275,9 +358,9 @@ def test_a_table_gives_way_only_when_told_and_nothing_else_does(tmp_path):
 # --- damage
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", files_of("int8"))
 def test_one_flipped_byte_is_found_by_verify(tmp_path, name):
-    table = table_of(tmp_path / "t", [f"w{i}" for i in range(50)])
+    table = table_of(tmp_path / "t", [f"w{i}" for i in range(50)], dtype="int8")
     path = table.path / name
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
@@ -289,9 +372,9 @@ def test_one_flipped_byte_is_found_by_verify(tmp_path, name):
     assert e.value.code == INVALID_INPUT
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", files_of("int8"))
 def test_a_missing_or_cut_file_is_found_at_once(tmp_path, name):
-    path = table_of(tmp_path / "t", ["a", "b"]).path / name
+    path = table_of(tmp_path / "t", ["a", "b"], dtype="int8").path / name
     data = path.read_bytes()
     path.write_bytes(data[:-1])
     with pytest.raises(InvalidInputError, match=f"{name}: the word table is damaged: it has"):
@@ -320,7 +403,12 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path):
         ({"files": files | {"words.txt": {"bytes": 4, "sha256": "0" * 64}}}, "altered"),
         ({"files": {}}, "altered"),
         ({"rows": "many"}, "altered"),
-        ({"format": 2}, "format 2, this program reads format 1"),
+        ({"normalised": True}, "altered"),
+        ({"dtype": "int8"}, "altered"),
+        ({"dtype": "int4"}, "altered"),
+        ({"format": FORMAT - 1}, "has format 1, this program reads format 2\n.* build it again"),
+        ({"format": FORMAT + 1}, "is newer: it has format 3, .* 2\n.* use a newer program"),
+        ({"format": "two"}, "has format two, this program reads format 2"),
         ({"kind": "cake"}, "no word table"),
     ]
     for changes, message in cases:

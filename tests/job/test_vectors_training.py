@@ -1,50 +1,16 @@
 """word2vec trained on the reviews: their training split and nothing else."""
 
-import hashlib
 import json
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from sentiment.corpus import FORMAT, SCHEMA, open_corpus
+from sentiment.corpus import open_corpus
 from sentiment.errors import InvalidInputError
-from sentiment.files import sha256_of
 from sentiment.text import TOKENIZER
 from sentiment.vectors import Policy, open_table, write_table
 from sentiment.vectors.gensim_training import TrainingSettings, train_vectors
-from tests.job.vector_files import GENSIM_DATA, run
-
-
-def write_corpus(path, **splits):
-    """A corpus as ingest writes it, from texts."""
-    parts = []
-    for split, texts in splits.items():
-        (path / split).mkdir(parents=True)
-        file = path / split / "part-00000.parquet"
-        columns = {name: [None] * len(texts) for name in SCHEMA.names}
-        columns |= {"position": list(range(len(texts))), "row": list(range(len(texts)))}
-        columns |= {"id": [f"{split}-{i}" for i in range(len(texts))], "text": texts}
-        pq.write_table(pa.table(columns, schema=SCHEMA), file)
-        parts.append(
-            {
-                "path": f"{split}/{file.name}",
-                "split": split,
-                "first_position": 0,
-                "rows": len(texts),
-                "bytes": file.stat().st_size,
-                "sha256": sha256_of(file),
-            }
-        )
-    manifest = {
-        "format": FORMAT,
-        "digest": hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
-        "splits": {split: {"rows": len(texts)} for split, texts in splits.items()},
-        "parts": parts,
-    }
-    (path / "manifest.json").write_text(json.dumps(manifest))
-    return path
+from tests.job.vector_files import GENSIM_DATA, run, write_corpus
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,18 @@
 """Files of word vectors for tests, and the command line that reads them."""
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import gensim
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from sentiment.corpus import FORMAT, SCHEMA
+from sentiment.files import sha256_of
 from sentiment.vectors import Chunk, write_table
 
 GENSIM_DATA = Path(gensim.__file__).parent / "test" / "test_data"
@@ -38,9 +44,39 @@ def table_of(path, words, vectors=None, **settings):
 
 def binary(words, vectors, *, header=None, end=b"\n"):
     """A file as word2vec writes it; Google News' has no line feed after a vector."""
-    head = header or f"{len(words)} {vectors.shape[1]}\n".encode()
+    head = f"{len(words)} {vectors.shape[1]}\n".encode() if header is None else header
     rows = [
         (word if isinstance(word, bytes) else word.encode()) + b" " + row.astype("<f4").tobytes()
         for word, row in zip(words, vectors, strict=True)
     ]
     return head + b"".join(row + end for row in rows)
+
+
+def write_corpus(path, **splits):
+    """A corpus as ingest writes it, from texts."""
+    parts = []
+    for split, texts in splits.items():
+        (path / split).mkdir(parents=True)
+        file = path / split / "part-00000.parquet"
+        columns = {name: [None] * len(texts) for name in SCHEMA.names}
+        columns |= {"position": list(range(len(texts))), "row": list(range(len(texts)))}
+        columns |= {"id": [f"{split}-{i}" for i in range(len(texts))], "text": texts}
+        pq.write_table(pa.table(columns, schema=SCHEMA), file)
+        parts.append(
+            {
+                "path": f"{split}/{file.name}",
+                "split": split,
+                "first_position": 0,
+                "rows": len(texts),
+                "bytes": file.stat().st_size,
+                "sha256": sha256_of(file),
+            }
+        )
+    manifest = {
+        "format": FORMAT,
+        "digest": hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
+        "splits": {split: {"rows": len(texts)} for split, texts in splits.items()},
+        "parts": parts,
+    }
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path

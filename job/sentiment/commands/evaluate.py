@@ -12,6 +12,8 @@ from sentiment.commands.reading import (
     model_option,
     reading_options,
     say_place,
+    table_for,
+    table_option,
 )
 from sentiment.output import next_step, result_json, result_table, say
 from sentiment.sources import SourceOptions, find_source
@@ -24,11 +26,18 @@ from sentiment.sources import SourceOptions, find_source
     required=True,
     help="A corpus (its test split is read) or any labelled source that ingest reads.",
 )
+@table_option
 @reading_options
 @master_option
 @json_option
 def evaluate(
-    *, model: str, reviews: str, reading: SourceOptions, master: str | None, as_json: bool
+    *,
+    model: str,
+    reviews: str,
+    table: str | None,
+    reading: SourceOptions,
+    master: str | None,
+    as_json: bool,
 ) -> None:
     """Measure a model on labelled reviews: accuracy, F1, confusion, calibration.
 
@@ -49,11 +58,11 @@ def evaluate(
 
     require_labels(source)
     files = read_model_files(Path(model))
-    model_from_files(files, where=model)
+    path = table_for(model_from_files(files, where=model), table)
     place = find_place(master)
     say_place(place, source.path)
     with spark_session(place, name="sentiment-evaluate") as spark:
-        metrics = run(spark, source, model_files=files).metrics
+        metrics = run(spark, source, model_files=files, table=path).metrics
     if as_json:
         result_json({"model": model, "reviews": reviews, **metrics})
     else:

@@ -11,6 +11,7 @@ from sentiment.output import say
 from sentiment.sources.model import SourceOptions
 
 if TYPE_CHECKING:
+    from sentiment.model import Model
     from sentiment.session import Place
 
 Command = Callable[..., Any]
@@ -82,6 +83,44 @@ master_option = click.option(
     "--master", help="Spark master URL, local[N], or the name of a cluster here."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+table_option = click.option(
+    "--vectors",
+    "table",
+    metavar="TABLE",
+    help="The word table of a model that was trained with --table-words, where this host's store "
+    "does not have it.",
+)
+
+
+def table_for(model: "Model", table: str | None) -> str | None:
+    """The path of the table that --vectors names, once it is clear that the model needs it.
+
+    Raises:
+        InvalidInputError: the model needs another table, or none.
+    """
+    if table is None:
+        return None
+    from sentiment.errors import InvalidInputError  # noqa: PLC0415
+    from sentiment.vectors.store import find_table  # noqa: PLC0415
+
+    needed = model.network.table_words
+    if needed is None:
+        raise InvalidInputError(
+            "--vectors has no effect: the model has all its vectors in itself",
+            where=table,
+            todo="leave it out",
+        )
+    found = find_table(table)
+    if found.digest != needed.digest:
+        raise InvalidInputError(
+            f"is the word table {found.digest[:12]}, the model was trained with "
+            f"{needed.digest[:12]}",
+            where=table,
+            todo="give the table that it was trained with",
+        )
+    return str(found.path)
+
+
 model_option = click.option(
     "--model",
     required=True,

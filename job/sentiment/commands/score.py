@@ -12,6 +12,8 @@ from sentiment.commands.reading import (
     model_option,
     reading_options,
     say_place,
+    table_for,
+    table_option,
 )
 from sentiment.errors import INVALID_INPUT, PARTLY, USAGE, SentimentError
 from sentiment.output import next_step, result_json, result_table, say
@@ -28,6 +30,7 @@ FORMATS = (".jsonl", ".csv", ".parquet")
 @click.argument("out", required=False, type=click.Path(path_type=Path))
 @model_option
 @click.option("--text", "texts", multiple=True, help="Score this text; may be repeated.")
+@table_option
 @reading_options
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @master_option
@@ -38,6 +41,7 @@ def score(
     out: Path | None,
     model: str,
     texts: tuple[str, ...],
+    table: str | None,
     reading: SourceOptions,
     force: bool,
     master: str | None,
@@ -60,15 +64,22 @@ def score(
     if texts and source:
         raise click.UsageError("give --text or SOURCE, not both")
     if texts:
-        return _print_scores(model, list(texts), as_json=as_json)
+        return _print_scores(model, list(texts), table=table, as_json=as_json)
     if source == "-":
         if out is not None:
             raise click.UsageError("- is scored to standard output: leave OUT out")
-        return _print_scores(model, _standard_input(), as_json=as_json)
+        return _print_scores(model, _standard_input(), table=table, as_json=as_json)
     if source is None or out is None:
         raise click.UsageError("give --text, or - for standard input, or SOURCE and OUT")
     return _score_source(
-        source, out, model, reading=reading, force=force, master=master, as_json=as_json
+        source,
+        out,
+        model,
+        table=table,
+        reading=reading,
+        force=force,
+        master=master,
+        as_json=as_json,
     )
 
 
@@ -82,11 +93,14 @@ def _standard_input() -> list[str]:
     return texts
 
 
-def _print_scores(model: str, texts: list[str], *, as_json: bool) -> int:
+def _print_scores(model: str, texts: list[str], *, table: str | None, as_json: bool) -> int:
     from sentiment.model import load_model  # noqa: PLC0415
     from sentiment.score import score_texts  # noqa: PLC0415
 
-    scores = score_texts(load_model(Path(model)), texts)
+    loaded = load_model(Path(model))
+    if path := table_for(loaded, table):
+        loaded = load_model(Path(model), table=path)
+    scores = score_texts(loaded, texts)
     if as_json:
         for line in _json_lines(texts, scores):
             result_json(line)
@@ -134,6 +148,7 @@ def _score_source(
     out: Path,
     model: str,
     *,
+    table: str | None,
     reading: SourceOptions,
     force: bool,
     master: str | None,
@@ -157,11 +172,12 @@ def _score_source(
     refuse_existing(out, replace=force)
     files = read_model_files(Path(model))
     loaded = model_from_files(files, where=model)
+    path = table_for(loaded, table)
     place = find_place(master)
     say_place(place, source.path)
     with spark_session(place, name="sentiment-score") as spark:
         reviews = reviews_dataframe(spark, source)
-        scored = score_reviews(spark, reviews, model_files=files, labelled=False)
+        scored = score_reviews(spark, reviews, model_files=files, labelled=False, table=path)
     quarantine = write_scores(scored, out, model_digest=loaded.digest)
     told = {
         "out": str(out),

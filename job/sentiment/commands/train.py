@@ -23,8 +23,15 @@ DEFAULT_WORKERS = 2
 @click.option(
     "--vectors",
     required=True,
-    type=click.Path(path_type=Path),
-    help="The word table to start from (sentiment vectors build).",
+    metavar="TABLE",
+    help="The word table to start from: a directory (sentiment vectors build), or the beginning of "
+    "the digest of a table that was shipped.",
+)
+@click.option(
+    "--table-words",
+    is_flag=True,
+    help="Words that the training text does not have are read with TABLE's vectors. MODEL then "
+    "needs TABLE on every host where it scores (sentiment vectors ship).",
 )
 @click.option(
     "--recipe",
@@ -46,7 +53,8 @@ DEFAULT_WORKERS = 2
 def train(
     corpus: Path,
     model: Path,
-    vectors: Path,
+    vectors: str,
+    table_words: bool,
     recipe: str,
     workers: int | None,
     events: Path | None,
@@ -62,6 +70,7 @@ def train(
       sentiment train corpus model --vectors table
       sentiment train corpus model --vectors table --recipe best --seed 2
       sentiment train corpus model --vectors table --epochs 1 --force
+      sentiment train corpus model --vectors 1f3a5c --table-words
     """
     # Spark and torch take seconds to import: not before the options are known to be right.
     from sentiment.corpus import open_corpus  # noqa: PLC0415
@@ -69,11 +78,11 @@ def train(
     from sentiment.model import check_target  # noqa: PLC0415
     from sentiment.session import cores, find_place, spark_session  # noqa: PLC0415
     from sentiment.train import train as run  # noqa: PLC0415
-    from sentiment.vectors import open_table  # noqa: PLC0415
+    from sentiment.vectors.store import find_table  # noqa: PLC0415
 
-    chosen = with_changes(RECIPES[recipe](), **changes)
+    chosen = with_changes(RECIPES[recipe](), table_words=table_words or None, **changes)
     check_target(model, replace=force)
-    opened, table = open_corpus(corpus), open_table(vectors)
+    opened, table = open_corpus(corpus), find_table(vectors)
     place = find_place(master)
     say_place(place, opened.path)
     progress = TrainingProgress()

@@ -9,20 +9,19 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from sentiment.errors import InvalidInputError
-from sentiment.vectors.chunk import Chunk
+from sentiment.vectors.chunk import LONGEST_WORD, Chunk
 from sentiment.vectors.layout import Layout, shown
 
-_BLOCK_BYTES: Final = 8 << 20
-_LONGEST_WORD: Final = 1 << 16
+_BLOCK_BYTES: Final = 4 << 20
+_LINE_FEED: Final = 10
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where the rows of a buffer lie: their words, the starts of words and of values, the end."""
+    """Where the rows of a buffer lie: the starts of their words, the spaces after, the end."""
 
-    words: list[bytes]
-    starts: list[int]
-    values: list[int]
+    starts: NDArray[np.int64]
+    spaces: NDArray[np.int64]
     end: int
 
 
@@ -45,9 +44,9 @@ def read_binary(stream: IO[bytes], layout: Layout, *, name: str) -> Iterator[Chu
         data = stream.read(max(_BLOCK_BYTES, 2 * size))
         buffer += data
         rows = _split(buffer, size=size, most=layout.rows - read)
-        if rows.words:
+        if len(rows.spaces):
             yield _chunk(buffer, rows, size=size, offset=offset, name=name)
-        read += len(rows.words)
+        read += len(rows.spaces)
         buffer, offset = buffer[rows.end :], offset + rows.end
         if read < layout.rows:
             _check_rest(buffer, name=name, offset=offset)
@@ -65,44 +64,55 @@ def read_binary(stream: IO[bytes], layout: Layout, *, name: str) -> Iterator[Chu
 
 def _split(buffer: bytes, *, size: int, most: int) -> _Rows:
     """Where the whole rows of a buffer lie, at most `most` of them."""
-    words: list[bytes] = []
-    starts: list[int] = []
-    values: list[int] = []
-    position, length = 0, len(buffer)
+    found: list[int] = []
+    find, position, last = buffer.find, 0, len(buffer) - size - 1
     for _ in range(most):
-        space = buffer.find(b" ", position, position + _LONGEST_WORD)
-        end = space + 1 + size
-        if space < 0 or end > length:
+        space = find(b" ", position, position + LONGEST_WORD)
+        if not 0 <= space <= last:
             break
-        word = buffer[position:space].lstrip(b"\n")
-        words.append(word)
-        starts.append(space - len(word))
-        values.append(space + 1)
-        position = end
-    return _Rows(words, starts, values, position)
+        found.append(space)
+        position = space + 1 + size
+    spaces = np.array(found, dtype=np.int64)
+    starts = np.concatenate([np.zeros(1, np.int64), spaces + 1 + size])[: len(spaces)]
+    for index in np.flatnonzero(np.frombuffer(buffer, np.uint8)[starts] == _LINE_FEED).tolist():
+        word = buffer[starts[index] : spaces[index]].lstrip(b"\n")
+        starts[index] = spaces[index] - len(word)
+    return _Rows(starts, spaces, position)
 
 
 def _chunk(buffer: bytes, rows: _Rows, *, size: int, offset: int, name: str) -> Chunk:
+    encoded = [buffer[a:b] for a, b in zip(rows.starts.tolist(), rows.spaces.tolist(), strict=True)]
     try:
-        words = [word.decode() for word in rows.words]
-    except UnicodeDecodeError as error:
-        bad = error.object
-        at = offset + rows.starts[rows.words.index(bad)]
-        _refuse(f"the word {shown(bad)} is not UTF-8", name=name, byte=at)
-    for index, word in enumerate(words):
-        if not word or "\n" in word:
-            what = (
-                f"the word {shown(word.encode())} holds a line end" if word else "the word is empty"
-            )
-            _refuse(what, name=name, byte=offset + rows.starts[index])
+        words = b"\n".join(encoded).decode().split("\n")
+    except UnicodeDecodeError:
+        words = []
+    if len(words) != len(encoded) or "" in words:
+        _refuse_word(encoded, rows, offset=offset, name=name)
     windows = sliding_window_view(np.frombuffer(buffer, np.uint8), size)
-    vectors: NDArray[np.float32] = windows[rows.values].view("<f4")
+    vectors: NDArray[np.float32] = windows[rows.spaces + 1].view("<f4")
     starts = rows.starts
     return Chunk(words, vectors, where=lambda index: f"{name}: byte {offset + starts[index]}")
 
 
+def _refuse_word(encoded: list[bytes], rows: _Rows, *, offset: int, name: str) -> NoReturn:
+    """Say which of the words is none: one of them is."""
+    for word, start in zip(encoded, rows.starts.tolist(), strict=True):
+        what = ""
+        try:
+            word.decode()
+        except UnicodeDecodeError:
+            what = f"the word {shown(word)} is not UTF-8"
+        if not word:
+            what = "the word is empty"
+        elif b"\n" in word:
+            what = f"the word {shown(word)} holds a line end"
+        if what:
+            _refuse(what, name=name, byte=offset + start)
+    raise AssertionError("all words can be read")
+
+
 def _check_rest(buffer: bytes, *, name: str, offset: int) -> None:
-    if len(buffer) >= _LONGEST_WORD and b" " not in buffer[:_LONGEST_WORD]:
+    if len(buffer) >= LONGEST_WORD and b" " not in buffer[:LONGEST_WORD]:
         _refuse("no word ends within 64 KiB from here", name=name, byte=offset)
 
 

@@ -1,10 +1,14 @@
 """Word vectors on their way from a source to a table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+LONGEST_WORD: Final = 1 << 16
+"""In bytes. What is longer is no word but a sign that a file is damaged or was misread."""
 
 
 def _row_of_chunk(index: int) -> str:
@@ -32,10 +36,14 @@ class Policy:
     words, None where somebody else's did. `lower` brings words to lower case;
     where that makes two words one, the first (the more frequent) stays.
     `keep_first` does the same for a word that comes twice with two vectors,
-    which is refused otherwise. `top` ends the table after so many words.
+    which is refused otherwise. `only` leaves out all words but these, as they
+    are spelled after lowering. `top` ends the table after so many words.
+    `normalise` brings each vector to length 1.
     """
 
     tokenizer: str | None = None
     lower: bool = False
     keep_first: bool = False
+    only: Set[str] | None = None
     top: int | None = None
+    normalise: bool = False

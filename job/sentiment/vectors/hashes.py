@@ -1,7 +1,7 @@
 """64-bit hashes of words: the index of a word table."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 
 Hashes = NDArray[np.uint64]
 Rows = NDArray[np.uint32]
+_Item = TypeVar("_Item", bound=np.generic)
 
 
 def hash_words(words: Sequence[bytes]) -> Hashes:
@@ -42,6 +43,15 @@ def _mixed(values: Hashes) -> Hashes:
     return values ^ (values >> shift)
 
 
+def places(keys: Hashes, hashes: Hashes) -> NDArray[np.int64]:
+    """Where each hash is in `keys`, which ascend, or would be: the first such place, int64 [n]."""
+    order = np.argsort(hashes)
+    at = np.empty(len(hashes), dtype=np.int64)
+    # One after the other they touch the same memory: several times as fast as in any order.
+    at[order] = np.searchsorted(keys, hashes[order])
+    return at
+
+
 class HashRuns:
     """The hashes of the words that were written so far, with their rows.
 
@@ -57,7 +67,7 @@ class HashRuns:
         """Which of these hashes were added before, bool [n]."""
         found = np.zeros(len(hashes), dtype=np.bool_)
         for keys, _ in self._runs:
-            at = np.searchsorted(keys, hashes)
+            at = places(keys, hashes)
             at[at == len(keys)] = 0
             found |= keys[at] == hashes
         return found
@@ -89,11 +99,25 @@ class HashRuns:
 
     def _merge_last(self) -> None:
         (hashes, rows), (more_hashes, more_rows) = self._runs[-2:]
+        # Where each of the second run comes to lie; a sort of both would take more memory.
+        at = np.searchsorted(hashes, more_hashes, "right") + np.arange(len(more_hashes))
+        first = np.ones(len(hashes) + len(more_hashes), dtype=np.bool_)
+        first[at] = False
         self._runs[-2:] = [
-            _sorted(np.concatenate([hashes, more_hashes]), np.concatenate([rows, more_rows]))
+            (_placed(hashes, more_hashes, at, first), _placed(rows, more_rows, at, first))
         ]
 
 
 def _sorted(hashes: Hashes, rows: Rows) -> tuple[Hashes, Rows]:
     order = np.argsort(hashes, kind="stable")
     return hashes[order], rows[order]
+
+
+def _placed(
+    one: NDArray[_Item], other: NDArray[_Item], at: NDArray[np.int64], first: NDArray[np.bool_]
+) -> NDArray[_Item]:
+    """Two arrays in one: `other` at its places, `one` where `first` is set."""
+    merged = np.empty(len(first), dtype=one.dtype)
+    merged[first] = one
+    merged[at] = other
+    return merged

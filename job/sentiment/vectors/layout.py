@@ -10,15 +10,10 @@ HEAD_BYTES: Final = 1 << 18
 """How much of a file's beginning `recognise` is to be given."""
 _MOST_DIMENSIONS: Final = 1 << 16
 _SAMPLE_BYTES: Final = 4096
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _HEADER = re.compile(rb"(\d{1,18}) (\d{1,18}) *\r?")
 # What else people give, by its first bytes: what it is, and what to do with it.
 _FOREIGN: Final = (
-    (
-        re.compile(rb"\x80[\x02-\x05]"),
-        "is a Python pickle (gensim's own save), which could run code when it is read",
-        "write it anew where you trust it: "
-        "KeyedVectors.load(FILE).save_word2vec_format('vectors.bin', binary=True)",
-    ),
     (
         re.compile(rb"\xba\x16\x4f\x2f"),
         "is a fastText model",
@@ -28,7 +23,7 @@ _FOREIGN: Final = (
     (re.compile(rb"BZh|\xfd7zXZ\x00|\x28\xb5\x2f\xfd"), "is compressed, and not with gzip",
      "unpack it, or pack it with gzip"),
     (re.compile(rb"\x93NUMPY"), "is a NumPy matrix without words",
-     "give a word2vec or GloVe file"),
+     "give the file that gensim saved beside it, without .npy at the end"),
     (re.compile(rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF"), "is an image or a sound",
      "give a word2vec or GloVe file"),
 )  # fmt: skip
@@ -46,6 +41,11 @@ class Layout:
     dimensions: int
     rows: int | None
     header_bytes: int
+
+
+def is_pickle(head: bytes) -> bool:
+    """Whether a file that begins so is a Python pickle, as gensim's saves are."""
+    return _PICKLE.match(head) is not None
 
 
 def recognise(head: bytes, *, name: str) -> Layout:

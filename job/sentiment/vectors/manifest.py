@@ -10,7 +10,7 @@ from typing import Any, Final
 from sentiment.errors import InvalidInputError
 
 KIND: Final = "sentiment word table"
-FORMAT: Final = 1
+FORMAT: Final = 2
 NAME: Final = "manifest.json"
 
 VECTORS: Final = "vectors.npy"
@@ -18,9 +18,15 @@ WORDS: Final = "words.txt"
 OFFSETS: Final = "offsets.npy"
 HASHES: Final = "hashes.npy"
 ROWS: Final = "rows.npy"
-FILES: Final = (VECTORS, WORDS, OFFSETS, HASHES, ROWS)
+SCALES: Final = "scales.npy"
 
 _BUILD_AGAIN: Final = "build it again: sentiment vectors build SOURCE OUT --force"
+
+
+def files_of(dtype: str) -> tuple[str, ...]:
+    """The files of a table of this dtype, beside its manifest."""
+    files = (VECTORS, WORDS, OFFSETS, HASHES, ROWS)
+    return (*files, SCALES) if dtype == "int8" else files
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,11 @@ class File:
 class Manifest:
     """What a table says about itself.
 
-    `dtype` is fp16 or fp32; `tokenizer` the version of `sentiment.text.tokens`
-    that split the words, None where somebody else's did; `case` is "kept" or
-    "lower"; `source` says what was read (name, format, sha256 …) and `counts`
-    what became of its rows.
+    `dtype` is fp16, fp32 or int8; `tokenizer` the version of
+    `sentiment.text.tokens` that split the words, None where somebody else's
+    did; `case` is "kept" or "lower"; `normalised` whether each vector was
+    brought to length 1; `source` says what was read (name, format, sha256 …)
+    and `counts` what became of its rows.
     """
 
     rows: int
@@ -46,6 +53,7 @@ class Manifest:
     dtype: str
     tokenizer: str | None
     case: str
+    normalised: bool
     source: Mapping[str, Any]
     counts: Mapping[str, int]
     files: Mapping[str, File]
@@ -60,6 +68,7 @@ class Manifest:
             "dtype": self.dtype,
             "tokenizer": self.tokenizer,
             "case": self.case,
+            "normalised": self.normalised,
             "files": {name: asdict(self.files[name]) for name in sorted(self.files)},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -82,7 +91,7 @@ def read_manifest(directory: Path) -> Manifest:
     """The manifest of the table at `directory`.
 
     Raises:
-        InvalidInputError: there is no table, it is of a newer format, or its
+        InvalidInputError: there is no table, it is of another format, or its
             manifest was altered.
     """
     path = directory / NAME
@@ -98,14 +107,17 @@ def read_manifest(directory: Path) -> Manifest:
         raise InvalidInputError(
             f"{what}: this is no word table", where=str(path), todo=_BUILD_AGAIN
         )
-    content = json.loads(path.read_text())
-    version = content.get("format")
-    if version != FORMAT:
-        raise InvalidInputError(
-            f"the word table has format {version}, this program reads format {FORMAT}",
-            where=str(path),
-            todo="use the program that made it, or build it again",
-        )
+    return parse_manifest(path.read_bytes(), where=path)
+
+
+def parse_manifest(text: bytes, *, where: Path) -> Manifest:
+    """The manifest whose file has this content; `where` names it in messages.
+
+    Raises:
+        InvalidInputError: it is of another format, or was altered.
+    """
+    content = json.loads(text)
+    _check_version(content.get("format"), where=where)
     try:
         manifest = Manifest(
             rows=int(content["rows"]),
@@ -113,6 +125,7 @@ def read_manifest(directory: Path) -> Manifest:
             dtype=str(content["dtype"]),
             tokenizer=content["tokenizer"],
             case=str(content["case"]),
+            normalised=bool(content["normalised"]),
             source=dict(content["source"]),
             counts=dict(content["counts"]),
             files={
@@ -120,22 +133,34 @@ def read_manifest(directory: Path) -> Manifest:
                     bytes=int(content["files"][name]["bytes"]),
                     sha256=str(content["files"][name]["sha256"]),
                 )
-                for name in FILES
+                for name in files_of(str(content["dtype"]))
             },
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
             f"the manifest lacks something or was altered ({error!r})",
-            where=str(path),
+            where=str(where),
             todo=_BUILD_AGAIN,
         ) from error
     if manifest.digest != content.get("digest"):
         raise InvalidInputError(
             "the manifest was altered: it does not hash to its own digest",
-            where=str(path),
+            where=str(where),
             todo=_BUILD_AGAIN,
         )
     return manifest
+
+
+def _check_version(version: object, *, where: Path) -> None:
+    if version == FORMAT:
+        return
+    newer = isinstance(version, int) and version > FORMAT
+    what = "is newer: it has" if newer else "has"
+    raise InvalidInputError(
+        f"the word table {what} format {version}, this program reads format {FORMAT}",
+        where=str(where),
+        todo="use a newer program, or build the table again" if newer else _BUILD_AGAIN,
+    )
 
 
 def damaged(path: Path, what: str) -> InvalidInputError:

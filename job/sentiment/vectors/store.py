@@ -1,9 +1,10 @@
 """The word tables of this host: one copy of each, in a directory named by its digest.
 
     STORE/DIGEST/          a table; its files are read-only
-    STORE/DIGEST.lock      locked (flock) shared by readers, exclusively by who writes or removes;
+    STORE/DIGEST.lock      locked (flock) shared by readers, exclusively by who removes the table;
                            its content is the seal, its time of change the table's last use
     STORE/.DIGEST.part/    a table that is on its way here
+    STORE/.lock            locked by who gives a table its name
 
 The seal tells size, inode and times of the table's files as they were when their sha256 was
 found right. As long as the file system tells the same, nothing has to be read again.
@@ -96,8 +97,10 @@ def is_whole(store: Path, digest: str) -> bool:
         return False
 
 
-def open_stored(digest: str, store: Path | None = None) -> WordTable:
+def open_stored(digest: str, store: Path | None = None, *, verify: bool = False) -> WordTable:
     """The table of this digest in this host's store; it is not removed while it is open.
+
+    With `verify` every file is read, else only those of a table whose seal is broken.
 
     Raises:
         InvalidInputError: the store does not have it, or it was changed since it came.
@@ -112,7 +115,7 @@ def open_stored(digest: str, store: Path | None = None) -> WordTable:
         )
     handle = _shared_lock(_lock_path(store, digest))
     try:
-        table = _checked(store, digest)
+        table = _checked(store, digest, verify=verify)
     except BaseException:
         if handle is not None:
             os.close(handle)
@@ -124,10 +127,10 @@ def open_stored(digest: str, store: Path | None = None) -> WordTable:
     return table
 
 
-def _checked(store: Path, digest: str) -> WordTable:
+def _checked(store: Path, digest: str, *, verify: bool) -> WordTable:
     try:
         # A seal that is broken says nothing about the content: a copy that was restored is right.
-        table = open_table(store / digest, verify=not is_whole(store, digest))
+        table = open_table(store / digest, verify=verify or not is_whole(store, digest))
         if table.digest == digest:
             return table
         what = f"it holds the table {table.digest[:12]}"
@@ -140,7 +143,7 @@ def _checked(store: Path, digest: str) -> WordTable:
     )
 
 
-def find_table(name: str | Path, store: Path | None = None) -> WordTable:
+def find_table(name: str | Path, store: Path | None = None, *, verify: bool = False) -> WordTable:
     """The table that a user names: a directory, or (the beginning of) the digest of a stored one.
 
     Raises:
@@ -150,7 +153,7 @@ def find_table(name: str | Path, store: Path | None = None) -> WordTable:
     store = store or store_directory()
     beginning = str(name)
     if path.exists() or not re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},64}}", beginning):
-        return open_table(path)
+        return open_table(path, verify=verify)
     found = [one.digest for one in stored_tables(store) if one.digest.startswith(beginning)]
     if len(found) > 1:
         raise InvalidInputError(
@@ -164,7 +167,7 @@ def find_table(name: str | Path, store: Path | None = None) -> WordTable:
             where=beginning,
             todo="see what is here: sentiment vectors list",
         )
-    return open_stored(found[0], store)
+    return open_stored(found[0], store, verify=verify)
 
 
 def table_on_this_host(digest: str, *, path: Path | None = None) -> WordTable:
@@ -285,8 +288,7 @@ class Arrival:
         """
         digest = self._manifest.digest
         target = self._store / digest
-        with _exclusive_lock(_lock_path(self._store, digest)) as handle:
-            assert handle is not None
+        with _exclusive_lock(self._store / ".lock"):
             if is_whole(self._store, digest):
                 shutil.rmtree(self._part, ignore_errors=True)
                 return
@@ -295,9 +297,7 @@ class Arrival:
                 if table.digest != digest:
                     raise InvalidInputError(f"it is the table {table.digest[:12]}")
                 self._settle()
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, json.dumps(_seal(self._part)).encode(), 0)
-                os.fsync(handle)
+                _write_seal(_lock_path(self._store, digest), self._part)
                 if target.exists():
                     _remove(target)
                 self._part.rename(target)
@@ -370,6 +370,19 @@ def _seal(table: Path) -> dict[str, list[int]]:
         found = path.stat()
         seal[path.name] = [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
     return seal
+
+
+def _write_seal(path: Path, table: Path) -> None:
+    """In place: readers may have the file locked. One that sees half of it verifies the table."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+    try:
+        with suppress(OSError):
+            os.fchmod(handle, 0o664)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(_seal(table)).encode(), 0)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _shared_lock(path: Path) -> int | None:

@@ -4,7 +4,7 @@ The layout of its directory is in docs/word-table.md.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,18 +16,20 @@ from sentiment.files import new_directory, refuse_existing, sha256_of
 from sentiment.vectors import hashes as hashing
 from sentiment.vectors.chunk import Chunk, Policy
 from sentiment.vectors.manifest import (
-    FILES,
     HASHES,
     OFFSETS,
     ROWS,
+    SCALES,
     VECTORS,
     WORDS,
     Manifest,
     damaged,
+    files_of,
     is_table,
     read_manifest,
 )
-from sentiment.vectors.writing import DTYPES, TableWriter
+from sentiment.vectors.values import DTYPES, SCALE, Stored, restored
+from sentiment.vectors.writing import TableWriter
 
 _ALL_WORDS: Final = Policy()
 MISSING: Final = -1
@@ -47,7 +49,10 @@ class WordTable:
         self.path = path
         self.manifest = manifest
         rows = manifest.rows
-        self._vectors = _mapped(path / VECTORS, DTYPES[manifest.dtype], (rows, manifest.dimensions))
+        self._stored = Stored(
+            _mapped(path / VECTORS, DTYPES[manifest.dtype], (rows, manifest.dimensions)),
+            _mapped(path / SCALES, SCALE, (rows,)) if manifest.dtype == "int8" else None,
+        )
         self._offsets = _mapped(path / OFFSETS, np.dtype("<u8"), (rows + 1,))
         self._hashes = _mapped(path / HASHES, np.dtype("<u8"), (rows,))
         self._order = _mapped(path / ROWS, np.dtype("<u4"), (rows,))
@@ -95,7 +100,7 @@ class WordTable:
         text = np.frombuffer(b"".join(encoded), np.uint8)
         starts = np.cumsum(lengths) - lengths
         hashed = hashing.hash_words(encoded)
-        at = np.searchsorted(self._hashes, hashed)
+        at = hashing.places(self._hashes, hashed)
         found = np.full(len(words), MISSING, dtype=np.int64)
         open_ = np.flatnonzero(lengths > 0)
         while open_.size:
@@ -140,9 +145,13 @@ class WordTable:
         if rows.size and (rows.min() < MISSING or rows.max() >= self.rows):
             raise IndexError(f"rows are -1 … {self.rows - 1}")
         missing = rows == MISSING
-        values: NDArray[np.float32] = self._vectors[np.where(missing, 0, rows)].astype(np.float32)
+        values = restored(self._stored[np.where(missing, 0, rows)])
         values[missing] = 0
         return values
+
+    def block(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The vectors of the rows from `start` up to `stop`, float32 [n, dimensions]."""
+        return restored(self._stored[start:stop])
 
     def word(self, row: int) -> str:
         """The word of a row.
@@ -173,7 +182,7 @@ def open_table(path: Path | str, *, verify: bool = False) -> WordTable:
     path = Path(path).absolute()
     manifest = read_manifest(path)
     try:
-        for name in FILES:
+        for name in files_of(manifest.dtype):
             _check_file(path / name, manifest, verify=verify)
         return WordTable(path, manifest)
     except OSError as error:
@@ -227,15 +236,19 @@ def write_table(
     dtype: str = "fp16",
     policy: Policy = _ALL_WORDS,
     replace: bool = False,
+    also: Callable[[], Mapping[str, Any]] = dict,
+    promised: int | None = None,
 ) -> WordTable:
     """Write a word table from chunks of words and vectors, and open it.
 
     Memory stays bounded: one chunk and about 20 bytes a word are held. All
     chunks have vectors of the same length.
 
-    `source` goes into the manifest; its "name" is used in messages. A word
-    that comes again is counted if its vector is the same (after rounding to
-    `dtype`: "fp16" or "fp32"), else `policy` says what becomes of it. `replace`
+    `source` goes into the manifest; its "name" is used in messages. `also` is
+    asked at the end what else the manifest is to say of it. `promised` is how
+    many rows there will be; it saves time if it is right. A word that comes
+    again is counted if its vector is the same (after rounding to `dtype`:
+    "fp16", "fp32" or "int8"), else `policy` says what becomes of it. `replace`
     lets a word table that is at `target` give way; anything else stays.
 
     Raises:
@@ -257,10 +270,11 @@ def write_table(
             dimensions=first.vectors.shape[1],
             policy=policy,
             source_name=name,
+            promised=promised,
         ) as writer:
             for chunk in itertools.chain([first], chunks):
                 writer.append(chunk)
                 if writer.full:
                     break
-            writer.finish(source)
+            writer.finish(lambda: {**source, **also()})
     return open_table(target)

@@ -1,11 +1,12 @@
 """Writes the files of a word table, in one pass and in bounded memory."""
 
+import hashlib
 import io
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,48 +14,66 @@ from numpy.typing import NDArray
 from sentiment.errors import InvalidInputError
 from sentiment.files import sha256_of, write_json
 from sentiment.vectors import hashes as hashing
-from sentiment.vectors.chunk import Chunk, Policy
+from sentiment.vectors.chunk import LONGEST_WORD, Chunk, Policy
+from sentiment.vectors.digest import Aside
 from sentiment.vectors.hashes import HashRuns
 from sentiment.vectors.manifest import (
-    FILES,
     HASHES,
     NAME,
     OFFSETS,
     ROWS,
+    SCALES,
     VECTORS,
     WORDS,
     File,
     Manifest,
+    files_of,
 )
+from sentiment.vectors.values import DTYPES, SCALE, Stored, rounded, to_length_1
 
-DTYPES: Final[dict[str, np.dtype[Any]]] = {"fp16": np.dtype("<f2"), "fp32": np.dtype("<f4")}
 _HEADER_BYTES: Final = 128
 _MOST_ROWS: Final = 1 << 32
+_TOO_LARGE_FOR_FP16: Final = 65520
+"""What is so large is rounded to infinity."""
 
 
 class TableWriter:
     """Takes chunks of words and vectors and writes the files of a table from them.
 
-    Held in memory: one chunk, and 20 bytes a word.
+    Held in memory: one chunk, and 20 bytes a word (for int8 24).
     """
 
     def __init__(
-        self, directory: Path, *, dtype: str, dimensions: int, policy: Policy, source_name: str
+        self,
+        directory: Path,
+        *,
+        dtype: str,
+        dimensions: int,
+        policy: Policy,
+        source_name: str,
+        promised: int | None = None,
     ) -> None:
         """Open the files in `directory`, which exists and is empty."""
         self.read = 0
         self.repeated = 0
+        self.left_out = 0
+        self.zero = 0
         self._directory = directory
-        self._dtype_name = dtype
-        self._dtype = DTYPES[dtype]
+        self._dtype = dtype
         self._dimensions = dimensions
         self._policy = policy
         self._source = source_name
+        self._lower_would_match = False
         self._runs = HashRuns()
         self._offsets = array("Q", [0])
+        self._scales = array("f")
         self._vectors = (directory / VECTORS).open("w+b")
         self._words = (directory / WORDS).open("w+b")
-        self._vectors.write(b"\0" * _HEADER_BYTES)  # the row count is known at the end
+        self._aside = Aside()
+        # The number of rows is known at the end: what was promised is mended then.
+        self._header = _npy_header(DTYPES[dtype], (promised or 0, dimensions))
+        self._digest = hashlib.sha256()
+        self._put(self._header)
 
     def __enter__(self) -> Self:
         """Use as a context manager, so that the files are closed."""
@@ -67,6 +86,7 @@ class TableWriter:
         trace: TracebackType | None,
     ) -> None:
         """Close the files."""
+        self._aside.close()
         self._vectors.close()
         self._words.close()
 
@@ -89,54 +109,98 @@ class TableWriter:
                 that came before with another vector.
         """
         self.read += len(chunk.words)
-        encoded = self._encode(chunk)
-        values = self._rounded(chunk)
+        words = self._spelled(chunk.words)
+        if self._policy.only is not None:
+            chunk, words = self._wanted(chunk, words, self._policy.only)
+        if words:
+            self._add(chunk, self._encoded(chunk, words))
+
+    def _spelled(self, words: Sequence[str]) -> Sequence[str]:
+        return [word.lower() for word in words] if self._policy.lower else words
+
+    def _wanted(
+        self, chunk: Chunk, words: Sequence[str], only: Set[str]
+    ) -> tuple[Chunk, Sequence[str]]:
+        """What the policy wants of a chunk, and how those words are spelled."""
+        kept = [index for index, word in enumerate(words) if word in only]
+        self.left_out += len(words) - len(kept)
+        if not kept and not self.rows and not self._lower_would_match:
+            self._lower_would_match = any(word.lower() in only for word in words)
+        part = Chunk(
+            [chunk.words[index] for index in kept],
+            chunk.vectors[kept],
+            where=lambda index: chunk.where(kept[index]),
+        )
+        return part, [words[index] for index in kept]
+
+    def _add(self, chunk: Chunk, encoded: Sequence[bytes]) -> None:
+        stored = self._stored(chunk)
         hashed = hashing.hash_words(encoded)
         suspects = self._runs.contains(hashed) | _share_a_hash(hashed)
-        keep = self._new_words(chunk, encoded, values, hashed, suspects)
+        keep = self._new_words(chunk, encoded, stored, hashed, suspects)
         if self._policy.top is not None:
             keep = keep[: self._policy.top - self.rows]
         if self.rows + len(keep) > _MOST_ROWS:
             raise InvalidInputError("more than 2^32 words", where=self._source, todo="give --top")
+        if len(keep) < len(encoded):
+            stored, hashed = stored[keep], hashed[keep]
+            encoded = [encoded[index] for index in keep.tolist()]
         first = self.rows
-        self._runs.add(hashed[keep], np.arange(first, first + len(keep), dtype=np.uint32))
-        self._vectors.write(values[keep].tobytes())
-        kept = [encoded[index] for index in keep.tolist()]
-        self._words.write(b"".join(word + b"\n" for word in kept))
-        lengths = np.fromiter((len(word) + 1 for word in kept), np.uint64, len(kept))
-        self._offsets.frombytes((lengths.cumsum(dtype=np.uint64) + self._offsets[-1]).tobytes())
+        self._runs.add(hashed, np.arange(first, first + len(keep), dtype=np.uint32))
+        self.zero += stored.zeros()
+        self._aside.do(self._put, stored.values)
+        if stored.scales is not None:
+            self._scales.frombytes(stored.scales.tobytes())
+        self._words.write(b"\n".join([*encoded, b""]))
+        ends = (_lengths(encoded) + 1).cumsum() + self._offsets[-1]
+        self._offsets.frombytes(ends.astype(np.uint64).tobytes())
 
-    def _encode(self, chunk: Chunk) -> list[bytes]:
+    def _put(self, data: Any) -> None:
+        self._vectors.write(data)
+        self._digest.update(data)
+
+    def _encoded(self, chunk: Chunk, words: Sequence[str]) -> list[bytes]:
         try:
-            if self._policy.lower:
-                encoded = [word.lower().encode() for word in chunk.words]
-            else:
-                encoded = [word.encode() for word in chunk.words]
+            encoded = "\n".join(words).encode().split(b"\n")
+            if len(encoded) != len(words):  # a word holds a line feed
+                encoded = [word.encode() for word in words]
         except UnicodeEncodeError as error:
-            place = next(i for i, word in enumerate(chunk.words) if not _is_unicode(word))
+            place = next(i for i, word in enumerate(words) if not _is_unicode(word))
             raise _refused(chunk, place, "the word is not valid Unicode") from error
-        if b"" in encoded:
-            raise _refused(chunk, encoded.index(b""), "the word is empty")
+        lengths = _lengths(encoded)
+        if not lengths.all():
+            raise _refused(chunk, int(lengths.argmin()), "the word is empty")
+        if lengths.max() > LONGEST_WORD:
+            raise _refused(chunk, int(lengths.argmax()), "the word is longer than 64 KiB")
         return encoded
 
-    def _rounded(self, chunk: Chunk) -> NDArray[Any]:
-        if chunk.vectors.shape != (len(chunk.words), self._dimensions):
+    def _stored(self, chunk: Chunk) -> Stored:
+        vectors = chunk.vectors
+        if vectors.shape != (len(chunk.words), self._dimensions):
             raise InvalidInputError(
-                f"{len(chunk.words)} words came with vectors of shape {chunk.vectors.shape}, "
+                f"{len(chunk.words)} words came with vectors of shape {vectors.shape}, "
                 f"the table has {self._dimensions} dimensions",
                 where=self._source,
             )
-        with np.errstate(over="ignore"):
-            values: NDArray[Any] = chunk.vectors.astype(self._dtype)
-        if np.isfinite(values).all():
-            return values
-        row, column = np.argwhere(~np.isfinite(values))[0].tolist()
-        value = chunk.vectors[row, column]
-        if np.isfinite(value):
-            what, todo = f"does not fit into {self._dtype.name}", "give --dtype fp32"
-        else:
-            what, todo = "is not a finite number", "remove the line or word, or mend the source"
-        word = chunk.words[row]
+        largest = max(vectors.max(), -vectors.min())  # NaN if any value is
+        if not largest < np.inf:
+            self._refuse_value(chunk, ~np.isfinite(vectors), "is not a finite number")
+        if self._policy.normalise:
+            vectors = to_length_1(vectors)
+        elif self._dtype == "fp16" and largest >= _TOO_LARGE_FOR_FP16:
+            self._refuse_value(
+                chunk,
+                abs(vectors) >= _TOO_LARGE_FOR_FP16,
+                "does not fit into float16",
+                todo="give --dtype fp32",
+            )
+        return rounded(vectors, self._dtype)
+
+    def _refuse_value(
+        self, chunk: Chunk, bad: NDArray[np.bool_], what: str, *, todo: str = "mend the source"
+    ) -> NoReturn:
+        row, column = np.argwhere(bad)[0].tolist()
+        word, value = chunk.words[row], chunk.vectors[row, column]
         raise _refused(
             chunk, row, f"value {column + 1} of {word!r} is {value}: it {what}", todo=todo
         )
@@ -145,7 +209,7 @@ class TableWriter:
         self,
         chunk: Chunk,
         encoded: Sequence[bytes],
-        values: NDArray[Any],
+        stored: Stored,
         hashed: hashing.Hashes,
         suspects: NDArray[np.bool_],
     ) -> NDArray[np.int64]:
@@ -163,8 +227,8 @@ class TableWriter:
             self.repeated += 1
             if not compare:
                 continue
-            before = values[met[word]] if row is None else self._read_row(row)
-            if not np.array_equal(before, values[index]):
+            before = stored[[met[word]]] if row is None else self._read_row(row)
+            if not stored.same(index, before):
                 raise _refused(
                     chunk,
                     index,
@@ -183,43 +247,82 @@ class TableWriter:
                 return row
         return None
 
-    def _read_row(self, row: int) -> NDArray[Any]:
-        size = self._dimensions * self._dtype.itemsize
+    def _read_row(self, row: int) -> Stored:
+        dtype = DTYPES[self._dtype]
+        size = self._dimensions * dtype.itemsize
+        self._aside.wait()
         self._vectors.seek(_HEADER_BYTES + row * size)
-        values: NDArray[Any] = np.frombuffer(self._vectors.read(size), self._dtype)
+        values = np.frombuffer(self._vectors.read(size), dtype)
         self._vectors.seek(0, io.SEEK_END)
-        return values
+        scales = np.array(self._scales[row : row + 1], SCALE) if self._scales else None
+        return Stored(values, scales)
 
-    def finish(self, source: Mapping[str, Any]) -> Manifest:
+    def finish(self, source: Callable[[], Mapping[str, Any]]) -> Manifest:
         """Write the index and the manifest, which tells of `source`.
 
         Raises:
             InvalidInputError: no row was written.
         """
         if not self.rows:
-            raise InvalidInputError("holds no word", where=self._source)
+            self._refuse_nothing()
+        self._aside.wait()
+        header = _npy_header(DTYPES[self._dtype], (self.rows, self._dimensions))
         self._vectors.seek(0)
-        self._vectors.write(_npy_header(self._dtype, (self.rows, self._dimensions)))
+        self._vectors.write(header)
         self._vectors.close()
         self._words.close()
-        keys, rows = self._runs.in_order()
-        np.save(self._directory / HASHES, keys, allow_pickle=False)
-        np.save(self._directory / ROWS, rows, allow_pickle=False)
-        offsets = np.frombuffer(self._offsets, np.uint64)
-        np.save(self._directory / OFFSETS, offsets, allow_pickle=False)
-        paths = [self._directory / name for name in FILES]
+        self._save_index()
+        known = {VECTORS: self._digest.hexdigest()} if header == self._header else {}
+        paths = [self._directory / name for name in files_of(self._dtype)]
         manifest = Manifest(
             rows=self.rows,
             dimensions=self._dimensions,
-            dtype=self._dtype_name,
+            dtype=self._dtype,
             tokenizer=self._policy.tokenizer,
             case="lower" if self._policy.lower else "kept",
-            source=dict(source),
-            counts={"read": self.read, "repeated": self.repeated},
-            files={p.name: File(bytes=p.stat().st_size, sha256=sha256_of(p)) for p in paths},
+            normalised=self._policy.normalise,
+            source=source(),
+            counts={
+                "read": self.read,
+                "repeated": self.repeated,
+                "left_out": self.left_out,
+                "zero": self.zero,
+            },
+            files={
+                path.name: File(
+                    bytes=path.stat().st_size, sha256=known.get(path.name) or sha256_of(path)
+                )
+                for path in paths
+            },
         )
         write_json(self._directory / NAME, manifest.as_json())
         return manifest
+
+    def _save_index(self) -> None:
+        keys, rows = self._runs.in_order()
+        self._save(HASHES, keys)
+        self._save(ROWS, rows)
+        self._save(OFFSETS, np.frombuffer(self._offsets, np.uint64))
+        if self._dtype == "int8":
+            self._save(SCALES, np.frombuffer(self._scales, SCALE))
+
+    def _save(self, name: str, values: NDArray[Any]) -> None:
+        np.save(self._directory / name, values, allow_pickle=False)
+
+    def _refuse_nothing(self) -> NoReturn:
+        if not self.left_out:
+            raise InvalidInputError("holds no word", where=self._source)
+        raise InvalidInputError(
+            f"none of its {self.read:,} words occurs in the corpus",
+            where=self._source,
+            todo="give --lower: in lower case some do"
+            if self._lower_would_match
+            else "give vectors of the corpus' language",
+        )
+
+
+def _lengths(words: Sequence[bytes]) -> NDArray[np.int64]:
+    return np.fromiter(map(len, words), np.int64, len(words))
 
 
 def _is_unicode(word: str) -> bool:

@@ -168,7 +168,7 @@ def _show(shipment: "Shipment") -> None:
         removed = f"; removed {', '.join(d[:12] for d in one.removed)}" if one.removed else ""
         sent = f", {one.sent_bytes / 1e6:,.1f} MB sent" if one.sent_bytes else ""
         rows.append((one.host, f"{one.outcome}{sent}{removed}"))
-    title = f"word table {shipment.digest[:12]} on {len(shipment.deliveries)} hosts"
+    title = f"word table {shipment.digest[:12]}"
     result_table(title, [*rows, ("time", f"{shipment.seconds:.1f} s")])
 
 

@@ -1,0 +1,258 @@
+"""A word table to every host: `sentiment vectors ship` beside rsync to each host in turn.
+
+    python -m tests.bench.ship [--rows N] [--hosts N …] [--rate 200mbit] [--runs N] [--json FILE]
+
+On the tests' own Vagrant machines, as root: a master, where the table lies, and two to four
+workers, every link limited in both directions (tc tbf). Counted is all of a shipment: the start
+of Spark, the transfer, the sha256 of each file on each host. rsync runs over ssh from the
+master, and verifies nothing afterwards. Both start with hosts that have nothing of the table.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import numpy as np
+import psutil
+import yaml
+
+from sentiment.vectors import Chunk, WordTable, write_table
+from tests.bench.measure import machine, ratios, spread
+from tests.cluster import machines
+
+COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
+# The tests' outsider is a fourth worker here.
+WORKERS = ("worker-1", "worker-2", "worker-3", "outsider")
+STORE = "/var/lib/sparkbundle/vectors"
+COPY = "/var/tmp/sparkbundle-bench"
+KEY = "/root/bench-key"
+ROWS_A_CHUNK = 20_000
+
+
+def made_up(path: Path, rows: int, dimensions: int) -> WordTable:
+    """A table of random vectors: they compress as little as real ones do."""
+    generator = np.random.default_rng(0)
+
+    def chunks() -> Iterator[Chunk]:
+        for first in range(0, rows, ROWS_A_CHUNK):
+            count = min(ROWS_A_CHUNK, rows - first)
+            vectors = generator.standard_normal((count, dimensions), dtype=np.float32)
+            yield Chunk([f"word_{first + index}" for index in range(count)], vectors)
+
+    return write_table(path, chunks(), source={"name": "made up"})
+
+
+class Lab:
+    """The machines, and `sparkbundle` for them."""
+
+    def __init__(self, home: Path, workers: tuple[str, ...]) -> None:
+        self.workers = workers
+        self.inventory = home / "lab.yml"
+        self.environment = {**os.environ, "SPARKBUNDLE_STATE": str(home / "state")}
+        addresses = {name: {"ansible_host": machines.address(name)} for name in workers}
+        sizes = {"spark_cores": 2, "spark_memory": "1g"}
+        tree = {
+            "all": {
+                "vars": {
+                    "cluster_name": "bench",
+                    "ansible_user": "vagrant",
+                    "ansible_ssh_private_key_file": str(machines.private_key()),
+                },
+                "children": {
+                    "master": {"hosts": {"master": {"ansible_host": machines.address("master")}}},
+                    "workers": {
+                        "hosts": {name: at | sizes for name, at in addresses.items()},
+                    },
+                },
+            }
+        }
+        self.inventory.write_text(yaml.safe_dump(tree))
+
+    def __call__(self, *words: str) -> str:
+        done = subprocess.run(
+            [COMMAND, *words],
+            env=self.environment | {"SPARKBUNDLE_INVENTORY": str(self.inventory)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise click.ClickException(f"exit code {done.returncode} of {words}: {done.stdout}")
+        return done.stdout
+
+    def drop(self, name: str) -> None:
+        """Take the last worker out of the cluster."""
+        self("remove", name)
+        tree = yaml.safe_load(self.inventory.read_text())
+        del tree["all"]["children"]["workers"]["hosts"][name]
+        self.inventory.write_text(yaml.safe_dump(tree))
+        self.workers = tuple(one for one in self.workers if one != name)
+
+
+def root(name: str, command: str) -> str:
+    return machines.attach(name, command).stdout
+
+
+@contextmanager
+def limited(names: tuple[str, ...], rate: str) -> Iterator[None]:
+    """Every link with this rate in each direction."""
+    limit = f"root tbf rate {rate} burst 256kb latency 100ms"
+    for name in names:
+        root(name, f"tc qdisc replace dev eth0 {limit}")
+        inside = machines.MACHINES[name].interface
+        subprocess.run(["tc", "qdisc", "replace", "dev", inside, *limit.split()], check=True)
+    try:
+        yield
+    finally:
+        for name in names:
+            root(name, "tc qdisc del dev eth0 root")
+            inside = machines.MACHINES[name].interface
+            subprocess.run(["tc", "qdisc", "del", "dev", inside, "root"], check=True)
+
+
+def sent_bytes() -> int:
+    """What has left the master's interface so far."""
+    return int(root("master", "cat /sys/class/net/eth0/statistics/tx_bytes"))
+
+
+class Peak:
+    """The most memory that a driver and an executor have had, Python processes with them."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, int] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            sums: dict[tuple[str, int], int] = {}
+            for process in psutil.process_iter(["pid", "ppid", "cmdline", "memory_info"]):
+                kind = _kind(" ".join(process.info["cmdline"] or ()))
+                if kind and process.info["memory_info"]:
+                    key = (kind, process.info["pid"])
+                    sums[key] = process.info["memory_info"].rss
+            for (kind, _), size in sums.items():
+                self.bytes[kind] = max(self.bytes.get(kind, 0), size)
+
+
+def _kind(line: str) -> str:
+    if "CoarseGrainedExecutorBackend" in line:
+        return "executor, Java"
+    if "pyspark.daemon" in line:
+        return "executor, a Python process"
+    if "SparkSubmit" in line:
+        return "driver, Java"
+    return "driver, Python" if "vectors ship" in line and "python" in line else ""
+
+
+def ship(lab: Lab, digest: str) -> tuple[float, float, dict[str, int]]:
+    """Seconds of a shipment, bytes that left the master in it, and the peaks of memory."""
+    for name in lab.workers:
+        root(name, f"rm -rf {STORE}/{digest}* {STORE}/.{digest}*; sync")
+    before = sent_bytes()
+    with Peak() as peak:
+        told = lab("submit", "--wait", "--json", "sentiment", "vectors", "ship", digest, "--json")
+    job = json.loads(told.splitlines()[-1])
+    if job["state"] != "SUCCEEDED":
+        raise click.ClickException(told)
+    return float(job["seconds"]), float(sent_bytes() - before), peak.bytes
+
+
+def rsync(lab: Lab, digest: str) -> tuple[float, float]:
+    """Seconds to copy the table from the master to each worker in turn, and bytes that left it."""
+    for name in lab.workers:
+        root(name, f"rm -rf {COPY}; install -d -o vagrant {COPY}; sync")
+    before = sent_bytes()
+    started = time.perf_counter()
+    shell = f"ssh -i {KEY} -o StrictHostKeyChecking=no -o LogLevel=ERROR"
+    for name in lab.workers:
+        target = f"vagrant@{machines.address(name)}:{COPY}/"
+        root("master", f"rsync -a -e '{shell}' {STORE}/{digest} {target}")
+    return time.perf_counter() - started, float(sent_bytes() - before)
+
+
+@click.command()
+@click.option("--rows", default=3_000_000, show_default=True)
+@click.option("--dimensions", default=300, show_default=True)
+@click.option("--hosts", "counts", type=click.IntRange(1, 4), multiple=True, default=(4, 3, 2))
+@click.option("--rate", default="200mbit", show_default=True)
+@click.option("--runs", default=1, show_default=True)
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures there.")
+def main(
+    rows: int, dimensions: int, counts: tuple[int, ...], rate: str, runs: int, path: Path | None
+) -> None:
+    home = Path(tempfile.mkdtemp(prefix="bench-ship-", dir="/var/tmp"))
+    counts = tuple(sorted(set(counts), reverse=True))
+    workers = WORKERS[: counts[0]]
+    machines.up(("master", *workers))
+    machines.fresh("master", *workers)
+    try:
+        lab = Lab(home, workers)
+        lab("up")
+        table = made_up(home / "table", rows, dimensions)
+        size = sum(file.bytes for file in table.manifest.files.values())
+        lab("vectors", "ship", str(table.path))
+        key = shlex.quote(machines.private_key().read_text())
+        root("master", f"umask 077; printf %s {key} > {KEY}")
+        figures = []
+        for count in counts:
+            while len(lab.workers) > count:
+                lab.drop(lab.workers[-1])
+            with limited(("master", *lab.workers), rate):
+                figures.append(_compare(lab, table.digest, size=size, runs=runs))
+        _show(figures, size=size, rate=rate, runs=runs)
+        if path:
+            path.write_text(json.dumps(figures, indent=1))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+        machines.destroy()
+
+
+def _compare(lab: Lab, digest: str, *, size: int, runs: int) -> dict[str, object]:
+    ours, theirs, left, peaks = [], [], [], {}
+    for _ in range(runs):
+        seconds, sent, peak = ship(lab, digest)
+        ours.append(seconds)
+        left.append(sent / size)
+        peaks = {kind: max(peaks.get(kind, 0), value) for kind, value in peak.items()}
+        theirs.append(rsync(lab, digest)[0])
+        click.echo(f"{len(lab.workers)} hosts: ship {ours[-1]:.1f} s, {left[-1]:.2f} tables left "
+                   f"the master; rsync {theirs[-1]:.1f} s", err=True)  # fmt: skip
+    return {"hosts": len(lab.workers), "ship": ours, "rsync": theirs, "left": left, "peaks": peaks}
+
+
+def _show(figures: list[dict[str, object]], *, size: int, rate: str, runs: int) -> None:
+    print(f"\n{machine()}; a table of {size / 1e6:,.0f} MB, links of {rate}; {runs} runs")
+    print("seconds: median (min - max)\n")
+    print(
+        "hosts  ship                    rsync in turn           ship/rsync              tables left"
+    )
+    for one in figures:
+        ours, theirs, left = one["ship"], one["rsync"], one["left"]
+        print(f"{one['hosts']:<6} {spread(ours)!s:<23} {spread(theirs)!s:<23} "
+              f"{ratios(ours, theirs)!s:<23} {spread(left)}")  # fmt: skip
+    for one in figures:
+        told = ", ".join(f"{kind} {size / 1e6:,.0f} MB" for kind, size in one["peaks"].items())
+        print(f"peak memory with {one['hosts']} hosts: {told}")
+
+
+if __name__ == "__main__":
+    main()
