@@ -170,7 +170,7 @@ def ship(lab: Lab, digest: str) -> tuple[float, float, dict[str, int]]:
     before = sent_bytes()
     with Peak() as peak:
         told = lab("submit", "--wait", "--json", "sentiment", "vectors", "ship", digest, "--json")
-    job = json.loads(told.splitlines()[-1])
+    job = json.loads(told)
     if job["state"] != "SUCCEEDED":
         raise click.ClickException(told)
     return float(job["seconds"]), float(sent_bytes() - before), peak.bytes
