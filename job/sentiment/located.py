@@ -1,6 +1,7 @@
 """Tasks on hosts that are named: one here, one there, and nowhere else."""
 
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,15 +18,21 @@ LOCALITY_WAIT: Final = "spark.locality.wait"
 FOR_EVER: Final = "1d"
 
 _PICKLE: Final = CPickleSerializer()
+_PATIENCE_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task on a host came to: a value, or the error that it ended with."""
+    """What a task on a host came to: a value, or the error that it ended with.
+
+    `elsewhere`: it could not be run there, as no executor was left.
+    """
 
     host: str
     value: Any = None
     error: SentimentError | None = None
+    elsewhere: bool = False
 
 
 def executor_hosts(context: SparkContext) -> tuple[str, ...]:
@@ -52,18 +59,36 @@ def run_on(
 ) -> list[Answer]:
     """Run `function(argument)` for each (host, argument), each on its host.
 
-    What a task raises as a SentimentError is an answer; anything else ends the job. The
-    session must wait for ever for a task's place (`LOCALITY_WAIT`), see `placed`.
+    What a task raises as a SentimentError is an answer; anything else ends the job. Where the
+    last executor of a host is lost, another is waited for, a while. The session must
+    wait for ever for a task's place (`LOCALITY_WAIT`), see `placed`.
     """
-    if not work:
-        return []
+    answers: list[Answer] = []
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while work:
+        done = _run_once(context, work, function)
+        lost = [place for place, answer in enumerate(done) if answer.elsewhere]
+        if lost and time.monotonic() < deadline:
+            answers += [answer for answer in done if not answer.elsewhere]
+            work = [work[place] for place in lost]
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return answers + done
+    return answers
+
+
+def _run_once(
+    context: SparkContext, work: Sequence[tuple[str, Any]], function: Callable[[Any], Any]
+) -> list[Answer]:
+    """An answer for each piece of work, in its order."""
     elsewhere_is_wrong = not str(context.master).startswith("local")
 
     def run(tasks: Iterable[tuple[str, Any]]) -> Iterator[Answer]:
         for host, argument in tasks:
             if elsewhere_is_wrong and os.environ.get("SPARK_LOCAL_IP", host) != host:
                 # Spark gives the task to any other when the last executor of its host is gone.
-                yield Answer(host, error=SentimentError("its executor was lost", where=host))
+                lost = SentimentError("its executor was lost", where=host)
+                yield Answer(host, error=lost, elsewhere=True)
                 continue
             try:
                 yield Answer(host, function(argument))

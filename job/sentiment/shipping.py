@@ -142,10 +142,19 @@ def ship(
     Each host verifies every file's sha256 before the table gets its name, and then keeps
     `keep` tables. What a run before this one has brought is not sent again. A host that
     fails does not keep the others from getting it.
+
+    Raises:
+        SentimentError: the cluster has no host at all.
     """
     started = time.perf_counter()
     context = spark.sparkContext
     run = _Run(context, table, chunk_bytes=chunk_bytes, progress=progress)
+    if not run.deliveries:
+        raise SentimentError(
+            "the cluster gives no executor",
+            where=str(context.master),
+            todo="look at it: sparkbundle status",
+        )
     run.begin()
     run.send()
     run.finish(keep=keep)

@@ -142,3 +142,9 @@ def test_a_value_never_becomes_two_settings(value: str):
             render_properties({"spark.a": value})
     else:
         assert len(render_properties({"spark.a": value}).split("\n")) == 2
+
+
+def test_drivers_are_told_where_word_tables_are_and_on_which_hosts():
+    client = client_settings(settings())
+    assert client["spark.sparkbundle.hosts"] == "10.0.0.6,10.0.0.7"
+    assert client["spark.executorEnv.SPARKBUNDLE_VECTORS"] == "/var/lib/vectors"

@@ -23,6 +23,8 @@ from sentiment.vectors.store import (
     sweep,
     table_on_this_host,
 )
+from sparkbundle import probe
+from sparkbundle.word_tables import parse_tables, spread
 from tests.job.vector_files import some_vectors, table_of
 
 WORDS = ["the", "film", "was", "awful", "brilliant"]
@@ -90,6 +92,29 @@ def test_a_flipped_byte_on_the_way_is_found_and_the_old_table_stays(store, table
     arrival.write("vectors.npy", 0, (table.path / "vectors.npy").read_bytes())
     arrival.finish()
     assert is_whole(store, table.digest)
+
+
+def test_the_operators_side_sees_what_is_here(store, table, tmp_path):
+    """`sparkbundle` reads the store with a program of its own, which hosts run without ours."""
+    old = another(tmp_path / "old", 1)
+    for one in (old, table):
+        arrive(store, one)
+    words = store / old.digest / "words.txt"
+    words.chmod(0o644)
+    words.write_bytes(b"x")
+    told = {one.digest: one for one in parse_tables(probe.word_tables(str(store)))}
+    assert {digest: one.whole for digest, one in told.items()} == {
+        old.digest: False,
+        table.digest: True,
+    }
+    ours = {one.digest: one for one in stored_tables(store)}
+    for digest, one in told.items():
+        assert (one.bytes, one.rows, one.dimensions, one.dtype, one.source) == (
+            ours[digest].bytes, 5, 4, "fp16", "test"
+        )  # fmt: skip
+    lines = spread({"a": told.values(), "b": [told[table.digest]], "c": []})
+    assert [line[2] for line in lines if line[0] == table.digest[:12]] == ["a, b; NOT on c"]
+    assert [line[2] for line in lines if line[0] == old.digest[:12]] == ["no host; NOT on a, b, c"]
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "words.txt", "manifest.json"])
