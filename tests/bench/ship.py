@@ -207,6 +207,8 @@ def main(
     try:
         lab = Lab(home, workers)
         lab("up")
+        for name in ("master", *workers):
+            root(name, "apt-get install -y -qq rsync >/dev/null 2>&1")
         table = made_up(home / "table", rows, dimensions)
         size = sum(file.bytes for file in table.manifest.files.values())
         lab("vectors", "ship", str(table.path))
