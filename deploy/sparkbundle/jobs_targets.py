@@ -22,7 +22,7 @@ from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.runtime import find_spark
 from sparkbundle.sessions import draining, exit_status
 from sparkbundle.spark_settings import WorkerSize
-from sparkbundle.state import ClusterPlace, cluster_place, read_record
+from sparkbundle.state import ClusterPlace, cluster_place, read_record, vectors_directory
 from sparkbundle.word_tables import parse_tables, tables_here
 
 HOST_AGENT = "/opt/sparkbundle/libexec/jobs.py"
@@ -131,7 +131,12 @@ class LocalTarget:
                 todo=f"sparkbundle up{self.options}    for a cluster of hosts: -i INVENTORY",
             )
         launcher = Launcher(self.place, record, secrets, find_spark())
-        return {**launcher.environment("job"), "SPARKBUNDLE_MASTER": record.master}
+        return {
+            **launcher.environment("job"),
+            "SPARKBUNDLE_MASTER": record.master,
+            # A job has a state directory of its own; word tables are the machine's.
+            "SPARKBUNDLE_VECTORS": str(vectors_directory()),
+        }
 
 
 @dataclass(frozen=True)

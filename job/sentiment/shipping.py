@@ -1,9 +1,9 @@
 """A word table on its way to every host of a cluster.
 
 The table goes in chunks, each a broadcast of Spark's: one host fetches a chunk from the driver,
-the others fetch it from that host and from one another, and the next chunk's first host is
-another one. So every byte leaves the driver once, whatever the number of hosts, and all links
-are busy at a time. On each host one task a chunk writes it into place.
+a second one from the first, two more from these, and so on; the next chunk begins at another
+host. So every byte leaves the driver once, whatever the number of hosts, and all links are
+busy at a time. On each host one task a chunk writes it into place.
 """
 
 import hashlib
@@ -45,8 +45,6 @@ from sentiment.vectors.store import (
 )
 
 CHUNK_BYTES: Final = 16 << 20
-IN_FLIGHT: Final = 4
-"""Chunks on their way at a time: so many are in the memory of the driver and of each host."""
 
 _EXECUTOR_MEMORY: Final = "512m"
 
@@ -122,6 +120,9 @@ def shipping_session(place: Place) -> Iterator[SparkSession]:
             "spark.storage.replication.topologyFile": str(topology),
             # Vectors hardly get smaller, and compressing them costs more than it saves.
             "spark.broadcast.compress": "false",
+            # A chunk in one block: each block costs two round trips, which take long where a
+            # link is full.
+            "spark.broadcast.blockSize": f"{2 * CHUNK_BYTES >> 20}m",
             # Enough for what is in flight, and little where another application has the rest.
             "spark.executor.memory": _EXECUTOR_MEMORY,
         }
@@ -221,9 +222,11 @@ class _Run:
 
     def send(self) -> None:
         """Send every chunk to every host that lacks it, some chunks at a time."""
-        slots = threading.Semaphore(IN_FLIGHT)
+        # So many chunks are in the memory of the driver and of each host: two for each wave.
+        in_flight = 2 * len(_waves(list(self.deliveries), first=0))
+        slots = threading.Semaphore(in_flight)
         self._progress(0, self._due)
-        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        with ThreadPoolExecutor(in_flight) as pool:
             tasks: list[Future[None]] = []
             for number, chunk in enumerate(self._chunks):
                 slots.acquire()
@@ -247,9 +250,8 @@ class _Run:
             return
         shared = self._context.broadcast(data)
         try:
-            first = number % len(lacking)
-            self._write([lacking[first]], chunk, shared)
-            self._write(lacking[:first] + lacking[first + 1 :], chunk, shared)
+            for hosts in _waves(lacking, first=number):
+                self._write(hosts, chunk, shared)
         finally:
             shared.destroy()
 
@@ -291,6 +293,21 @@ class _Run:
     def _fail(self, host: str, error: SentimentError) -> None:
         with self._lock:
             self.deliveries[host].outcome, self.deliveries[host].error = "failed", error
+
+
+def _waves(hosts: list[str], *, first: int) -> list[list[str]]:
+    """The hosts in the order in which they get a chunk: one, one more, two, four, and so on.
+
+    So each that has it gives it to one that has not, and the driver to one only. The chunks
+    begin at different hosts: all give about as much.
+    """
+    turn = first % len(hosts)
+    turned = hosts[turn:] + hosts[:turn]
+    waves, start = [turned[:1]], 1
+    while start < len(turned):
+        waves.append(turned[start : 2 * start])
+        start *= 2
+    return waves
 
 
 def _cut(manifest: Manifest, chunk_bytes: int) -> Iterator[Chunk]:

@@ -106,7 +106,7 @@ def root(name: str, command: str) -> str:
 @contextmanager
 def limited(names: tuple[str, ...], rate: str) -> Iterator[None]:
     """Every link with this rate in each direction."""
-    limit = f"root tbf rate {rate} burst 256kb latency 100ms"
+    limit = f"root tbf rate {rate} burst 256kb latency 25ms"
     for name in names:
         root(name, f"tc qdisc replace dev eth0 {limit}")
         inside = machines.MACHINES[name].interface

@@ -7,6 +7,7 @@ import numpy as np
 import psutil
 import pytest
 
+from sentiment.shipping import _waves
 from sentiment.vectors import Chunk, open_table, write_table
 from tests.conftest import Sentiment
 from tests.job.vector_files import table_of
@@ -156,3 +157,9 @@ def test_a_place_of_one_process_is_a_host_like_any_other(sentiment: Sentiment, t
     table = table_of(tmp_path / "local", ["ending"])
     told = sentiment.json("vectors", "ship", table.path, "--master", "local[2]")
     assert [one["outcome"] for one in told["hosts"].values()] == ["shipped"]
+
+
+def test_each_host_that_has_a_chunk_gives_it_to_one_that_has_not():
+    hosts = [f"h{number}" for number in range(7)]
+    assert _waves(hosts, first=9) == [["h2"], ["h3"], ["h4", "h5"], ["h6", "h0", "h1"]]
+    assert _waves(["h0"], first=3) == [["h0"]]
