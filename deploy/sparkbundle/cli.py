@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import traceback
 from types import FrameType
 from typing import NoReturn
@@ -101,7 +102,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
 def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
     """Ctrl-C that Python dropped, as it does between fork and exec, counts all the same."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+        # A moment later, from another thread: what is raised in this hook is dropped as well.
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
     else:
         sys.__unraisablehook__(lost)
 

@@ -35,6 +35,7 @@ TOLD = {
     "release": "",
     "files": {},
     "units": {},
+    "word_tables": [],
     "firewall": False,
 }
 HOST = Host(name="w", groups=frozenset({"workers"}), ssh_host="10.0.0.5", ssh_user="me")
