@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,21 @@ import pytest
 # A shell ignores SIGINT for what it starts in the background, and all below that inherit it: the
 # tests that interrupt a command would find it deaf.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def small_disk(path: Path, *, mebibytes: int) -> Iterator[None]:
+    """A file system of this size at a new folder; the test is skipped where none may be mounted."""
+    if os.getuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a small disk")
+    path.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "none", path]
+    if subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("no tmpfs may be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
 
 
 class Sentiment:

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sparkbundle import probe
+from sparkbundle import preflight, probe
+from sparkbundle.errors import SparkbundleError
+from sparkbundle.hosts import Hosts
 from sparkbundle.state import vectors_directory
 
 SHORT = 12
@@ -49,6 +51,19 @@ def parse_tables(told: Iterable[Mapping[str, Any]]) -> tuple[WordTable, ...]:
 def tables_here() -> tuple[WordTable, ...]:
     """The tables of this machine, for the clusters on it."""
     return parse_tables(probe.word_tables(str(vectors_directory())))
+
+
+def tables_on(hosts: Hosts) -> dict[str, tuple[WordTable, ...] | SparkbundleError]:
+    """What each host tells of its tables; the error of one that is not reached.
+
+    Raises:
+        SparkbundleError: not a single host is reached.
+    """
+    told = hosts.each(lambda host: parse_tables(preflight.ask(hosts, host)["word_tables"]))
+    errors = [answer for answer in told.values() if isinstance(answer, SparkbundleError)]
+    if len(errors) == len(told):
+        raise errors[0]
+    return told
 
 
 def spread(tables: Mapping[str, Iterable[WordTable]]) -> list[tuple[str, str, str]]:

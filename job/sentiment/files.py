@@ -37,11 +37,12 @@ def fsync_tree(directory: Path) -> None:
     """Flush a directory, its files and its subdirectories to disk."""
     for parent, _, names in os.walk(directory):
         for name in names:
-            _fsync(Path(parent) / name)
-        _fsync(Path(parent))
+            fsync(Path(parent) / name)
+        fsync(Path(parent))
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Flush a file, or the names in a directory, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -88,7 +89,7 @@ def new_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
                 _swap(aside, target)
             else:
                 aside.rename(target)
-            _fsync(target.parent)
+            fsync(target.parent)
     except OSError as error:
         raise _cannot_write(target, error) from error
 
@@ -117,7 +118,7 @@ def _directory_beside(target: Path) -> Iterator[Path]:
         _clear(aside)
         yield aside
     except BaseException:
-        if _is_at(handle, aside):
+        if is_at(handle, aside):
             shutil.rmtree(aside, ignore_errors=True)
         raise
     finally:
@@ -145,12 +146,12 @@ def _lock_directory(path: Path) -> int | None:
         except OSError:
             os.close(handle)
             raise
-        if _is_at(handle, path):
+        if is_at(handle, path):
             return handle
         os.close(handle)  # it was renamed or removed before it was locked
 
 
-def _is_at(handle: int, path: Path) -> bool:
+def is_at(handle: int, path: Path) -> bool:
     """Whether an open file or directory is still the one of this name."""
     try:
         return os.path.samestat(os.fstat(handle), path.lstat())

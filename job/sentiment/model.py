@@ -33,6 +33,7 @@ TABLE_FORMAT = 2
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
 WORDS = "words.txt"
+_NEEDED = {"digest", "scale"}
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,16 @@ def model_from_files(files: Mapping[str, bytes], *, where: str, table: str | Non
     return Model(network, vocabulary, description["max_tokens"], description["digest"], description)
 
 
+def needed_table(files: Mapping[str, bytes], *, where: str) -> str | None:
+    """The digest of the word table that a model needs where it scores; None where it needs none.
+
+    Raises:
+        InvalidInputError: its description is missing or altered.
+    """
+    needed = _description(files[DESCRIPTION], where=where).get("table_words")
+    return None if needed is None else str(needed["digest"])
+
+
 def _table_words(
     description: Mapping[str, Any], *, first: int, path: str | None
 ) -> TableWords | None:
@@ -197,7 +208,9 @@ def _description(data: bytes, *, where: str) -> dict[str, Any]:
             todo="use the version of sentiment that trained it, or train it anew",
         )
     unknown = description["architecture"].keys() - {f.name for f in fields(ModelConfig)}
-    if unknown or set(description["files"]) != {WEIGHTS, WORDS}:
+    table = description.get("table_words", dict.fromkeys(_NEEDED))
+    table = set(table) if isinstance(table, dict) else None
+    if unknown or set(description["files"]) != {WEIGHTS, WORDS} or table != _NEEDED:
         raise InvalidInputError(
             f"{DESCRIPTION} was altered: its architecture or files are not those of a model",
             where=where,

@@ -25,7 +25,7 @@ from pyspark.sql.types import (
 
 from sentiment.files import write_file
 from sentiment.folders import shared as shared_with_hosts
-from sentiment.model import model_from_files
+from sentiment.model import model_from_files, needed_table
 from sentiment.score import score_texts, verdict
 from sentiment.sources import reason_kind
 from sentiment.table_on_hosts import require_table
@@ -98,8 +98,8 @@ def score_reviews(
     """
     if table is not None and not shared_with_hosts(str(spark.sparkContext.master), table):
         table = None
-    needed = model_from_files(model_files, where="the model", table=table).network.table_words
-    require_table(spark.sparkContext, needed)
+    if digest := needed_table(model_files, where="the model"):
+        require_table(spark.sparkContext, digest, path=table)
     shared = spark.sparkContext.broadcast(model_files)
     threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
 

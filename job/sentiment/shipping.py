@@ -7,12 +7,13 @@ busy at a time. On each host one task a chunk writes it into place.
 """
 
 import hashlib
+import itertools
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,15 +35,10 @@ from sentiment.located import (
 )
 from sentiment.session import Place, setting, spark_session
 from sentiment.vectors import WordTable
-from sentiment.vectors.manifest import NAME, Manifest, parse_manifest
-from sentiment.vectors.store import (
-    Arrival,
-    Stored,
-    is_whole,
-    store_directory,
-    stored_tables,
-    sweep,
-)
+from sentiment.vectors.arrival import Arrival
+from sentiment.vectors.manifest import NAME, Manifest
+from sentiment.vectors.seal import is_whole
+from sentiment.vectors.store import Stored, store_directory, stored_tables, sweep
 
 CHUNK_BYTES: Final = 16 << 20
 
@@ -86,20 +82,6 @@ class Shipment:
     def failed(self) -> tuple[Delivery, ...]:
         """The hosts that do not have the table."""
         return tuple(one for one in self.deliveries if one.error is not None)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """What every task is told: which table."""
-
-    manifest: bytes
-
-    def arrival(self) -> Arrival:
-        return Arrival(store_directory(), self.parsed)
-
-    @property
-    def parsed(self) -> Manifest:
-        return parse_manifest(self.manifest, where=Path(NAME))
 
 
 @contextmanager
@@ -175,7 +157,6 @@ class _Run:
     ) -> None:
         self._context = context
         self._table = table
-        self._order = _Order((table.path / NAME).read_bytes())
         self._chunks = list(_cut(table.manifest, chunk_bytes))
         self._progress = progress
         self._lock = threading.Lock()
@@ -208,9 +189,12 @@ class _Run:
                     todo="ship it again when it is free; what is there is not sent again",
                 ),
             )
-        order, chunks = self._order, self._chunks
+        manifest, chunks = self._table.manifest, self._chunks
+        text = (self._table.path / NAME).read_bytes()
         for answer in run_on(
-            self._context, [(host, order) for host in self._open], lambda told: _begin(told, chunks)
+            self._context,
+            [(host, text) for host in self._open],
+            lambda told: _begin(manifest, told, chunks),
         ):
             if not self._failed(answer):
                 if answer.value is None:
@@ -224,34 +208,26 @@ class _Run:
         """Send every chunk to every host that lacks it, some chunks at a time."""
         # So many chunks are in the memory of the driver and of each host: two for each wave.
         in_flight = 2 * len(_waves(list(self.deliveries), first=0))
-        slots = threading.Semaphore(in_flight)
         self._progress(0, self._due)
         with ThreadPoolExecutor(in_flight) as pool:
-            tasks: list[Future[None]] = []
-            for number, chunk in enumerate(self._chunks):
-                slots.acquire()
-                if any(task.done() and task.exception() for task in tasks) or not self._open:
-                    slots.release()
-                    break
-                task = pool.submit(self._send, number, chunk)
-                task.add_done_callback(lambda _: slots.release())
-                tasks.append(task)
-            for task in tasks:
-                task.result()
+            for _ in pool.map(self._send, itertools.count(), self._chunks):
+                pass  # What a chunk raises is raised here; those not begun are given up then.
 
     def _send(self, number: int, chunk: Chunk) -> None:
+        hosts = self._open
+        if not hosts:
+            return
         with (self._table.path / chunk.name).open("rb") as file:
             file.seek(chunk.offset)
             data = file.read(chunk.length)
-        hosts = self._open
         lacking = [host for host in hosts if not self._has(host, number, data)]
         self._advance(chunk.length * (len(hosts) - len(lacking)))
         if not lacking:
             return
         shared = self._context.broadcast(data)
         try:
-            for hosts in _waves(lacking, first=number):
-                self._write(hosts, chunk, shared)
+            for wave in _waves(lacking, first=number):
+                self._write(wave, chunk, shared)
         finally:
             shared.destroy()
 
@@ -260,10 +236,11 @@ class _Run:
         return there is not None and there[number] == hashlib.sha256(data).hexdigest()
 
     def _write(self, hosts: list[str], chunk: Chunk, shared: "Broadcast[bytes]") -> None:
-        order = self._order
+        manifest = self._table.manifest
 
         def write(place: Chunk) -> None:
-            order.arrival().write(place.name, place.offset, shared.value)
+            arrival = Arrival(store_directory(), manifest)
+            arrival.write(place.name, place.offset, shared.value)
 
         for answer in run_on(self._context, [(host, chunk) for host in hosts], write):
             if not self._failed(answer):
@@ -277,10 +254,10 @@ class _Run:
 
     def finish(self, *, keep: int) -> None:
         """Let every host verify the table and give it its name, and sweep."""
-        order = self._order
+        manifest = self._table.manifest
         hosts = [one.host for one in self.deliveries.values() if one.error is None]
         for answer in run_on(
-            self._context, [(host, keep) for host in hosts], lambda kept: _finish(order, kept)
+            self._context, [(host, keep) for host in hosts], lambda kept: _finish(manifest, kept)
         ):
             if not self._failed(answer):
                 self.deliveries[answer.host].removed = tuple(answer.value)
@@ -316,12 +293,13 @@ def _cut(manifest: Manifest, chunk_bytes: int) -> Iterator[Chunk]:
             yield Chunk(name, offset, min(chunk_bytes, file.bytes - offset))
 
 
-def _begin(order: _Order, chunks: Sequence[Chunk]) -> list[str] | None:
+def _begin(manifest: Manifest, text: bytes, chunks: Sequence[Chunk]) -> list[str] | None:
     """On a host: None if the table is there, else the sha256 of the chunks that may be there."""
-    arrival = order.arrival()
-    if is_whole(store_directory(), order.parsed.digest):
+    store = store_directory()
+    if is_whole(store, manifest.digest):
         return None
-    if not arrival.begin(order.manifest):
+    arrival = Arrival(store, manifest)
+    if not arrival.begin(text):
         return []
     return [
         hashlib.sha256(arrival.read(chunk.name, chunk.offset, chunk.length)).hexdigest()
@@ -329,10 +307,11 @@ def _begin(order: _Order, chunks: Sequence[Chunk]) -> list[str] | None:
     ]
 
 
-def _finish(order: _Order, keep: int) -> list[str]:
+def _finish(manifest: Manifest, keep: int) -> list[str]:
     """On a host: verify and name the table, remove old ones; the digests of those."""
-    order.arrival().finish()
-    return sweep(store_directory(), keep=keep, spare=order.parsed.digest)
+    store = store_directory()
+    Arrival(store, manifest).finish()
+    return sweep(store, keep=keep, spare=manifest.digest)
 
 
 def has_worker_here(place: Place) -> bool:

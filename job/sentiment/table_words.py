@@ -41,7 +41,7 @@ class TableWords:
         Raises:
             InvalidInputError: this host does not have it, or it was changed here.
         """
-        return _opened(self.digest, self.path)
+        return opened(self.digest, self.path)
 
     def ids(self, words: Sequence[str]) -> NDArray[np.int64]:
         """The id of each word, int64 [words]; UNKNOWN where the table does not have it."""
@@ -54,7 +54,12 @@ class TableWords:
 
 
 @lru_cache(maxsize=4)
-def _opened(digest: str, path: str | None) -> WordTable:
+def opened(digest: str, path: str | None) -> WordTable:
+    """The table of this digest in the host's store, or at `path`: opened once in a process.
+
+    Raises:
+        InvalidInputError: this host does not have it, or it was changed here.
+    """
     return table_on_this_host(digest, path=Path(path) if path else None)
 
 

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass, field
-from dataclasses import replace as replace_value
 from pathlib import Path
 from typing import Any
 
@@ -71,16 +70,18 @@ def train(
     """
     check_target(target, replace=replace)
     started = time.perf_counter()
-    table_words = _table_words(spark, table) if recipe.text.table_words else None
-    require_table(spark.sparkContext, table_words)
+    table_path = str(table.path) if shared(str(spark.sparkContext.master), table.path) else None
+    if recipe.text.table_words:
+        require_table(spark.sparkContext, table.digest, path=table_path)
     assignment = assign(corpus, workers=workers, validation=recipe.train.validation)
     reviews = split_rows(spark, corpus, "train", ("position", "text", "label"))
     counted = count_words(spark, reviews, assignment, recipe.text)
     vocabulary, vectors, scale = first_vectors(
         counted, table, text=recipe.text, seed=recipe.train.seed
     )
-    if table_words is not None:
-        table_words = replace_value(table_words, first=len(vectors), scale=scale)
+    table_words = None
+    if recipe.text.table_words:
+        table_words = TableWords(table.digest, len(vectors), scale, table_path)
     shards = encode(
         spark,
         reviews,
@@ -168,12 +169,6 @@ def train(
         **_figures(outcome.validation, prefix="validation_"),
     )
     return result
-
-
-def _table_words(spark: SparkSession, table: WordTable) -> TableWords:
-    """The table for words outside of the vocabulary; how many that has is not known yet."""
-    here = shared(str(spark.sparkContext.master), table.path)
-    return TableWords(table.digest, first=0, scale=1.0, path=str(table.path) if here else None)
 
 
 def first_vectors(

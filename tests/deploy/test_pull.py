@@ -16,6 +16,7 @@ from sparkbundle.fetching import local_place, pull, source
 from sparkbundle.hosts import Hosts
 from sparkbundle.job_agent.store import Store
 from sparkbundle.transfer import Moved, target
+from tests.conftest import small_disk
 from tests.deploy.conftest import CommandLine
 from tests.deploy.test_push import LONG_AGO, names, sample
 from tests.deploy.test_ssh import Lab, lab_of
@@ -216,25 +217,14 @@ def test_a_lost_connection_leaves_nothing(lab: Lab, tmp_path: Path):
     assert names(place.parent) == set()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root for a full disk")
 def test_a_full_disk_here_is_said(lab: Lab, tmp_path: Path):
-    import subprocess
-
     small = tmp_path / "small"
-    small.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("no tmpfs may be mounted here")
-    try:
+    with small_disk(small, mebibytes=1):
         (lab.servers["w1"].home / "file").write_bytes(os.urandom(3 << 20))
         failed = get(lab, "file", {"w1": small / "copy"})["w1"]
         assert isinstance(failed, SparkbundleError)
         assert failed.what.startswith("the disk is full here")
         assert names(small) == set()
-    finally:
-        subprocess.run(["umount", "-l", small], check=True)
 
 
 def test_a_file_that_changes_while_it_is_read_is_a_warning(lab: Lab, tmp_path: Path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from sparkbundle.hosts import Hosts
 from sparkbundle.reach import choose
 from sparkbundle.sending import load, push
 from sparkbundle.transfer import Moved, Target, remote_target, size, target
+from tests.conftest import small_disk
 from tests.deploy.conftest import CommandLine, wait_until
 from tests.deploy.test_ssh import Lab, lab_of
 
@@ -225,28 +225,15 @@ def test_a_file_that_shrinks_meanwhile_is_an_error(
     wait_until(lambda: not names(lab.servers["boss"].home), seconds=10)
 
 
-@pytest.mark.skipif(
-    os.getuid() != 0 or shutil.which("mount") is None, reason="needs root for a full disk"
-)
 def test_a_full_disk_there_is_said(lab: Lab, tmp_path: Path):
-    import subprocess
-
     small = tmp_path / "small"
-    small.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("no tmpfs may be mounted here")
-    try:
+    with small_disk(small, mebibytes=1):
         file = tmp_path / "file"
         file.write_bytes(bytes(3 << 20))
         failed = send(lab, file, to=f"{small}/copy")["boss"]
         assert isinstance(failed, SparkbundleError)
         assert failed.what == "the disk is full there"
         assert names(small) == set()
-    finally:
-        subprocess.run(["umount", "-l", small], check=True)
 
 
 def test_the_command_line(lab: Lab, tmp_path: Path, cli: CommandLine):

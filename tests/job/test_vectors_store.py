@@ -12,11 +12,11 @@ import pytest
 
 from sentiment.errors import InvalidInputError, SentimentError
 from sentiment.vectors import open_table
+from sentiment.vectors.arrival import Arrival
 from sentiment.vectors.manifest import NAME
+from sentiment.vectors.seal import is_whole
 from sentiment.vectors.store import (
-    Arrival,
     find_table,
-    is_whole,
     open_stored,
     store_directory,
     stored_tables,
@@ -240,7 +240,7 @@ def test_a_table_of_this_host_is_copied_or_moved_in(store, table, tmp_path, move
 
 def test_a_disk_without_room_is_named_and_nothing_is_left(store, table, monkeypatch):
     monkeypatch.setattr(
-        "sentiment.vectors.store.shutil.disk_usage",
+        "sentiment.vectors.arrival.shutil.disk_usage",
         lambda _: SimpleNamespace(free=0),
     )
     with pytest.raises(SentimentError, match=r"no room.*0 MB are free") as caught:
@@ -256,7 +256,8 @@ from types import SimpleNamespace
 from sentiment.errors import SentimentError
 from sentiment.vectors import open_table
 from sentiment.vectors.manifest import NAME
-from sentiment.vectors.store import Arrival, store_directory
+from sentiment.vectors.arrival import Arrival
+from sentiment.vectors.store import store_directory
 table = open_table(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
 try:

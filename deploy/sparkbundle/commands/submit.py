@@ -74,12 +74,7 @@ def submit(
         if not wait:
             _show_started(target, job, as_json=as_json)
             return
-        stderr_console().print(f"{job.id} runs; Ctrl-C stops watching only", markup=False)
-        ended = show_output(target, job, follow=True, to_stderr=as_json)
-        stderr_console().print(jobs_view.ending(ended), markup=False)
-        if as_json:
-            print_json(ended.as_json())
-        context.exit(ended.exit_code)
+        context.exit(watch(target, job, as_json=as_json).exit_code)
 
 
 def start(target: Target, request: JobRequest) -> Job:
@@ -96,6 +91,16 @@ def start(target: Target, request: JobRequest) -> Job:
             todo=f"sparkbundle jobs{target.options}    shows whether it runs",
         ) from None
     return job
+
+
+def watch(target: Target, job: Job, *, as_json: bool) -> Job:
+    """Show a job's output until it has ended; the job as it is then."""
+    stderr_console().print(f"{job.id} runs; Ctrl-C stops watching only", markup=False)
+    ended = show_output(target, job, follow=True, to_stderr=as_json)
+    stderr_console().print(jobs_view.ending(ended), markup=False)
+    if as_json:
+        print_json(ended.as_json())
+    return ended
 
 
 def _show_started(target: Target, job: Job, *, as_json: bool) -> None:

@@ -1,19 +1,19 @@
 """`sparkbundle vectors`: word tables on the hosts of a cluster."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from sparkbundle import host_status, jobs, jobs_view, word_tables
+from sparkbundle import jobs, word_tables
 from sparkbundle.commands.jobs import chosen
-from sparkbundle.commands.logs import show_output
 from sparkbundle.commands.options import inventory_option, json_option, name_option, opened
-from sparkbundle.commands.submit import start
-from sparkbundle.errors import FAILED
+from sparkbundle.commands.submit import start, watch
+from sparkbundle.errors import FAILED, SparkbundleError
 from sparkbundle.jobs import Target
 from sparkbundle.jobs_request import JobOptions, read_request
-from sparkbundle.output import Steps, next_steps, print_json, print_rows, stderr_console
+from sparkbundle.output import Steps, next_steps, print_json, print_rows
 from sparkbundle.word_tables import WordTable
 
 
@@ -64,11 +64,7 @@ def ship(
         words = ("vectors", "ship", *_named(target, table), "--keep", str(keep))
         request = read_request(JobOptions(app="sentiment", words=words))
         job = start(target, request)
-        stderr_console().print(f"{job.id} runs; Ctrl-C stops watching only", markup=False)
-        ended = show_output(target, job, follow=True, to_stderr=as_json)
-        stderr_console().print(jobs_view.ending(ended), markup=False)
-        if as_json:
-            print_json(ended.as_json())
+        ended = watch(target, job, as_json=as_json)
         if ended.exit == 0:
             jobs.remove(target, [ended.id])
             next_steps(f"sparkbundle vectors list{target.options}")
@@ -109,26 +105,29 @@ def list_(context: click.Context, *, inventory: Path | None, as_json: bool) -> N
       sparkbundle vectors list
       sparkbundle vectors list -i hosts.yml --json
     """
+    told: Mapping[str, tuple[WordTable, ...] | SparkbundleError]
     if inventory is None:
-        hosts = {"this machine": word_tables.tables_here()}
-        faults = [one.fault for one in hosts["this machine"] if one.fault]
+        told = {"this machine": word_tables.tables_here()}
     else:
         steps = Steps(total=2)
-        with opened(inventory, steps=steps) as reached, steps.step("ask the hosts"):
-            found = host_status.status(reached)
-        hosts = {host.name: host.word_tables for host in found.hosts if host.address}
-        faults = [
-            f"{host.name}: {fault}"
-            for host in found.hosts
-            for fault in (
-                [one.fault for one in host.word_tables if one.fault]
-                if host.address
-                else list(host.faults)
-            )
-        ]
-    _show(hosts, faults, as_json=as_json)
+        with opened(inventory, steps=steps) as hosts, steps.step("ask the hosts"):
+            told = word_tables.tables_on(hosts)
+    tables = {name: one for name, one in told.items() if not isinstance(one, SparkbundleError)}
+    faults = [
+        fault if inventory is None else f"{name}: {fault}"
+        for name, one in told.items()
+        for fault in _faults(one)
+    ]
+    _show(tables, faults, as_json=as_json)
     if faults:
         context.exit(FAILED)
+
+
+def _faults(told: tuple[WordTable, ...] | SparkbundleError) -> list[str]:
+    """What is wrong with a host's tables, or with the host."""
+    if isinstance(told, SparkbundleError):
+        return [told.what]
+    return [one.fault for one in told if one.fault]
 
 
 def _show(hosts: dict[str, tuple[WordTable, ...]], faults: list[str], *, as_json: bool) -> None:

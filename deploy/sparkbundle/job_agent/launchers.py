@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from .records import AgentError, JobFolder, is_locked, read_result
+from .settings import VECTORS
 
 TERM_SECONDS = 20.0
 # After the last signal, for the result to be written and the group to be cleared away.
@@ -17,7 +18,6 @@ _GRACE_SECONDS = 20.0
 _UNITS = Path("/run/systemd/system")
 _UNIT = "sparkbundle-job-"
 EVENTS = "/var/lib/sparkbundle/events"
-VECTORS = "/var/lib/sparkbundle/vectors"
 _SANDBOX = """
     NoNewPrivileges=yes ProtectSystem=strict ProtectHome=yes PrivateTmp=yes
     ProtectHostname=yes ProtectClock=yes ProtectKernelTunables=yes ProtectKernelModules=yes

@@ -13,6 +13,7 @@ from .records import AgentError, JobFolder
 
 CURRENT = Path("/opt/sparkbundle/current")
 CONFIGURATION = Path("/etc/sparkbundle")
+VECTORS = "/var/lib/sparkbundle/vectors"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ANSWER_SECONDS = 3.0
 DEFAULT_MEMORY_MIB = 4096
@@ -86,7 +87,7 @@ def host_settings(*, current: Path = CURRENT, configuration: Path = CONFIGURATIO
             "SPARK_LOCAL_IP": address,
             "SPARK_PUBLIC_DNS": address,
             "SPARKBUNDLE_MASTER": master,
-            "SPARKBUNDLE_VECTORS": "/var/lib/sparkbundle/vectors",
+            "SPARKBUNDLE_VECTORS": VECTORS,
             "PYTHONUNBUFFERED": "1",
             "LC_ALL": "C.UTF-8",
         },

@@ -58,7 +58,8 @@ def evaluate(
 
     require_labels(source)
     files = read_model_files(Path(model))
-    path = table_for(model_from_files(files, where=model), table)
+    path = table_for(files, table, model=model)
+    model_from_files(files, where=model)
     place = find_place(master)
     say_place(place, source.path)
     with spark_session(place, name="sentiment-evaluate") as spark:

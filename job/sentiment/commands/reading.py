@@ -1,6 +1,6 @@
 """Options that every command has that reads reviews or runs on a cluster."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from sentiment.output import say
 from sentiment.sources.model import SourceOptions
 
 if TYPE_CHECKING:
-    from sentiment.model import Model
     from sentiment.session import Place
 
 Command = Callable[..., Any]
@@ -92,8 +91,10 @@ table_option = click.option(
 )
 
 
-def table_for(model: "Model", table: str | None) -> str | None:
+def table_for(files: Mapping[str, bytes], table: str | None, *, model: str) -> str | None:
     """The path of the table that --vectors names, once it is clear that the model needs it.
+
+    `files` are those of the model, `model` names it in messages.
 
     Raises:
         InvalidInputError: the model needs another table, or none.
@@ -101,9 +102,10 @@ def table_for(model: "Model", table: str | None) -> str | None:
     if table is None:
         return None
     from sentiment.errors import InvalidInputError  # noqa: PLC0415
+    from sentiment.model import needed_table  # noqa: PLC0415
     from sentiment.vectors.store import find_table  # noqa: PLC0415
 
-    needed = model.network.table_words
+    needed = needed_table(files, where=model)
     if needed is None:
         raise InvalidInputError(
             "--vectors has no effect: the model has all its vectors in itself",
@@ -111,10 +113,9 @@ def table_for(model: "Model", table: str | None) -> str | None:
             todo="leave it out",
         )
     found = find_table(table)
-    if found.digest != needed.digest:
+    if found.digest != needed:
         raise InvalidInputError(
-            f"is the word table {found.digest[:12]}, the model was trained with "
-            f"{needed.digest[:12]}",
+            f"is the word table {found.digest[:12]}, the model was trained with {needed[:12]}",
             where=table,
             todo="give the table that it was trained with",
         )

@@ -94,13 +94,12 @@ def _standard_input() -> list[str]:
 
 
 def _print_scores(model: str, texts: list[str], *, table: str | None, as_json: bool) -> int:
-    from sentiment.model import load_model  # noqa: PLC0415
+    from sentiment.model import model_from_files, read_model_files  # noqa: PLC0415
     from sentiment.score import score_texts  # noqa: PLC0415
 
-    loaded = load_model(Path(model))
-    if path := table_for(loaded, table):
-        loaded = load_model(Path(model), table=path)
-    scores = score_texts(loaded, texts)
+    files = read_model_files(Path(model))
+    path = table_for(files, table, model=model)
+    scores = score_texts(model_from_files(files, where=model, table=path), texts)
     if as_json:
         for line in _json_lines(texts, scores):
             result_json(line)
@@ -171,8 +170,8 @@ def _score_source(
 
     refuse_existing(out, replace=force)
     files = read_model_files(Path(model))
+    path = table_for(files, table, model=model)
     loaded = model_from_files(files, where=model)
-    path = table_for(loaded, table)
     place = find_place(master)
     say_place(place, source.path)
     with spark_session(place, name="sentiment-score") as spark:

@@ -107,17 +107,8 @@ def read_manifest(directory: Path) -> Manifest:
         raise InvalidInputError(
             f"{what}: this is no word table", where=str(path), todo=_BUILD_AGAIN
         )
-    return parse_manifest(path.read_bytes(), where=path)
-
-
-def parse_manifest(text: bytes, *, where: Path) -> Manifest:
-    """The manifest whose file has this content; `where` names it in messages.
-
-    Raises:
-        InvalidInputError: it is of another format, or was altered.
-    """
-    content = json.loads(text)
-    _check_version(content.get("format"), where=where)
+    content = json.loads(path.read_bytes())
+    _check_version(content.get("format"), where=path)
     try:
         manifest = Manifest(
             rows=int(content["rows"]),
@@ -139,13 +130,13 @@ def parse_manifest(text: bytes, *, where: Path) -> Manifest:
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInputError(
             f"the manifest lacks something or was altered ({error!r})",
-            where=str(where),
+            where=str(path),
             todo=_BUILD_AGAIN,
         ) from error
     if manifest.digest != content.get("digest"):
         raise InvalidInputError(
             "the manifest was altered: it does not hash to its own digest",
-            where=str(where),
+            where=str(path),
             todo=_BUILD_AGAIN,
         )
     return manifest

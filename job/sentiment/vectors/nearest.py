@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sentiment.errors import FAILED, SentimentError
 from sentiment.vectors.table import MISSING, WordTable
+from sentiment.vectors.values import to_length_1
 
 _BLOCK_BYTES: Final = 16 << 20
 
@@ -36,8 +37,8 @@ def nearest(
     """
     rows = _rows(table, [*words, *minus])
     signs = np.repeat([1.0, -1.0], [len(words), len(minus)]).astype(np.float32)
-    asked = (_unit(table.vectors(rows)) * signs[:, None]).mean(axis=0, dtype=np.float64)
-    wanted = _unit(asked[None].astype(np.float32))[0]
+    asked = (to_length_1(table.vectors(rows)) * signs[:, None]).mean(axis=0, dtype=np.float64)
+    wanted = to_length_1(asked[None].astype(np.float32))[0]
     best = _Best(top)
     for start, block in _blocks(table):
         cosines = (block @ wanted) / _lengths(block)
@@ -76,10 +77,6 @@ def _blocks(table: WordTable) -> Iterator[tuple[int, NDArray[np.float32]]]:
     rows = max(1, _BLOCK_BYTES // (4 * table.dimensions))
     for start in range(0, table.rows, rows):
         yield start, table.block(start, start + rows)
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return vectors / _lengths(vectors)[:, None]
 
 
 def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

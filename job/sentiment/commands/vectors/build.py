@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sentiment.commands.reading import json_option
 from sentiment.commands.vectors import options
 from sentiment.commands.vectors.showing import percentage, report_new, write_source
 
@@ -30,7 +31,7 @@ from sentiment.commands.vectors.showing import percentage, report_new, write_sou
 )
 @click.option("--normalise", is_flag=True, help="Bring each vector to length 1.")
 @options.force
-@options.as_json
+@json_option
 def build(
     source: str,
     out: Path,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentiment.commands.vectors import options
+from sentiment.commands.reading import json_option
 from sentiment.output import result_json, result_table, say
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _WORTH_A_HINT = 0.001
 @click.command()
 @click.argument("table", type=click.Path(path_type=Path))
 @click.argument("corpus", type=click.Path(path_type=Path))
-@options.as_json
+@json_option
 def coverage(table: Path, corpus: Path, as_json: bool) -> None:
     """Show how much of the words of CORPUS the word table TABLE has.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sentiment.commands.vectors import options
+from sentiment.commands.reading import json_option
 from sentiment.commands.vectors.showing import summary, table_rows
 from sentiment.output import result_json, result_table
 
@@ -14,7 +14,7 @@ from sentiment.output import result_json, result_table
 @click.option(
     "--verify", is_flag=True, help="Check the sha256 of every file, which reads them all."
 )
-@options.as_json
+@json_option
 def info(table: Path, verify: bool, as_json: bool) -> None:
     """Show what the word table TABLE holds and where it came from.
 

@@ -11,4 +11,3 @@ dtype = click.option(
     "most, int8 quarters it and changes them by 0.005.",
 )
 force = click.option("--force", is_flag=True, help="Replace the word table OUT if it exists.")
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sentiment.commands.reading import json_option
 from sentiment.commands.vectors import options
 from sentiment.commands.vectors.showing import report_new, write_source
 from sentiment.output import say
@@ -41,7 +42,7 @@ from sentiment.output import say
 )
 @options.dtype
 @options.force
-@options.as_json
+@json_option
 def train(
     corpus: Path,
     out: Path,

@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from sentiment.commands.vectors import options
+from sentiment.commands.reading import json_option
 from sentiment.output import result_json
 
 _SHOWN_VALUES: Final = 5
@@ -14,7 +14,7 @@ _SHOWN_VALUES: Final = 5
 @click.command()
 @click.argument("table", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, required=True, metavar="WORD...")
-@options.as_json
+@json_option
 def lookup(table: Path, words: tuple[str, ...], as_json: bool) -> int:
     """Show the vectors of words in the word table TABLE.
 
@@ -58,7 +58,7 @@ def lookup(table: Path, words: tuple[str, ...], as_json: bool) -> int:
 @click.argument("words", nargs=-1, required=True, metavar="WORD...")
 @click.option("--minus", multiple=True, metavar="WORD", help="Away from this word; repeatable.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True)
-@options.as_json
+@json_option
 def nearest(
     table: Path, words: tuple[str, ...], minus: tuple[str, ...], top: int, as_json: bool
 ) -> None:
