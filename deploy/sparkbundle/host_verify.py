@@ -13,6 +13,7 @@ from typing import Any
 
 from sparkbundle.daemons import FAST_JVM
 from sparkbundle.errors import SparkbundleError, Trouble
+from sparkbundle.host_mend import Mending, lost_workers
 from sparkbundle.host_plan import PAGE_PORT, ClusterPlan, HostPlan
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
@@ -90,20 +91,25 @@ def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> 
 def wait_ready(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> MasterState:
     """Wait until this master answers and every worker is ALIVE in it as planned.
 
+    A worker that the master has lost is started anew.
+
     Raises:
         SparkbundleError: `timeout` seconds have passed.
     """
     deadline = time.monotonic() + timeout
+    mending = Mending(hosts)
     while True:
         answer = ask_master_through(hosts, plan.master.address, ui_key=plan.secrets.ui_key)
         if answer is not None and answer.url != plan.cluster["master"]:
             answer = None  # somebody else's master
         faults = {name: fault(answer, host) for name, host in plan.workers.items()}
-        bad = {name: text for name, text in faults.items() if text}
+        lost = lost_workers(answer, plan.workers)
+        bad = lost | {name: text for name, text in faults.items() if text}
         if answer is not None and answer.status == "ALIVE" and not bad:
             return answer
         if time.monotonic() > deadline:
             raise _not_ready(hosts, plan, answer, bad, timeout)
+        mending.look(lost)
         time.sleep(_POLL_SECONDS)
 
 

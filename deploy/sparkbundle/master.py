@@ -23,7 +23,10 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker as the master sees it; memory in MiB, the addresses of its GPUs."""
+    """A worker as the master sees it; memory in MiB, the addresses of its GPUs.
+
+    `cores_used`: those that executors hold, in the master's book.
+    """
 
     name: str
     state: str
@@ -31,6 +34,7 @@ class Worker:
     memory_mib: int
     web: str
     gpus: tuple[str, ...] = ()
+    cores_used: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,4 +132,5 @@ def _worker(value: Mapping[str, Any]) -> Worker:
         memory_mib=value["memory"],
         web=value["webuiaddress"],
         gpus=tuple(gpus),
+        cores_used=value["coresused"],
     )

@@ -1,11 +1,13 @@
-"""A word table to every host: `sentiment vectors ship` beside rsync to each host in turn.
+"""A word table to every host: `sentiment vectors ship` beside the other ways to bring it there.
 
     python -m tests.bench.ship [--rows N] [--hosts N …] [--rate 200mbit] [--runs N] [--json FILE]
 
 On the tests' own Vagrant machines, as root: a master, where the table lies, and two to four
 workers, every link limited in both directions (tc tbf). Counted is all of a shipment: the start
 of Spark, the transfer, the sha256 of each file on each host. rsync runs over ssh from the
-master, and verifies nothing afterwards. Both start with hosts that have nothing of the table.
+master to each host in turn, and verifies nothing afterwards; addFile and the broadcast of a
+pickled matrix are jobs as a shipment is (ship_peers.py). All start with hosts that have nothing
+of the table. The plot at the end is for Mermaid, which Markdown shows.
 """
 
 import json
@@ -20,6 +22,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import click
 import numpy as np
@@ -36,6 +40,8 @@ WORKERS = ("worker-1", "worker-2", "worker-3", "outsider")
 STORE = "/var/lib/sparkbundle/vectors"
 COPY = "/var/tmp/sparkbundle-bench"
 KEY = "/root/bench-key"
+PEERS_WAYS = ("addFile", "broadcast")
+PEERS = Path(__file__).with_name("ship_peers.py")
 ROWS_A_CHUNK = 20_000
 
 
@@ -79,16 +85,20 @@ class Lab:
         self.inventory.write_text(yaml.safe_dump(tree))
 
     def __call__(self, *words: str) -> str:
-        done = subprocess.run(
-            [COMMAND, *words],
-            env=self.environment | {"SPARKBUNDLE_INVENTORY": str(self.inventory)},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+        done = self.run(*words)
         if done.returncode:
             raise click.ClickException(f"exit code {done.returncode} of {words}: {done.stdout}")
         return done.stdout
+
+    def run(self, *words: str, stderr: int | None = None) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [COMMAND, *words],
+            env=self.environment | {"SPARKBUNDLE_INVENTORY": str(self.inventory)},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            check=False,
+        )
 
     def drop(self, name: str) -> None:
         """Take the last worker out of the cluster."""
@@ -189,15 +199,34 @@ def rsync(lab: Lab, digest: str) -> tuple[float, float]:
     return time.perf_counter() - started, float(sent_bytes() - before)
 
 
+def peer(lab: Lab, way: str, digest: str) -> tuple[float | None, str]:
+    """Seconds of a job that brings the table in this way; None and the reason if it fails."""
+    hosts = str(len(lab.workers))
+    words = ("submit", "--wait", "--json", "--memory", "8g", str(PEERS), way, digest, hosts)
+    done = lab.run(*words, stderr=subprocess.PIPE)
+    job = json.loads(done.stdout) if done.stdout else {}
+    if job.get("state") == "SUCCEEDED":
+        return float(job["seconds"]), ""
+    reasons = [line for line in done.stderr.splitlines() if "Error" in line or "Exception" in line]
+    return None, (reasons or done.stderr.splitlines() or ["no output"])[-1].strip()
+
+
 @click.command()
 @click.option("--rows", default=3_000_000, show_default=True)
 @click.option("--dimensions", default=300, show_default=True)
 @click.option("--hosts", "counts", type=click.IntRange(1, 4), multiple=True, default=(4, 3, 2))
 @click.option("--rate", default="200mbit", show_default=True)
 @click.option("--runs", default=1, show_default=True)
+@click.option("--peers/--no-peers", default=True, help="addFile and a pickled broadcast, too.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures there.")
 def main(
-    rows: int, dimensions: int, counts: tuple[int, ...], rate: str, runs: int, path: Path | None
+    rows: int,
+    dimensions: int,
+    counts: tuple[int, ...],
+    rate: str,
+    runs: int,
+    peers: bool,
+    path: Path | None,
 ) -> None:
     home = Path(tempfile.mkdtemp(prefix="bench-ship-", dir="/var/tmp"))
     counts = tuple(sorted(set(counts), reverse=True))
@@ -219,7 +248,7 @@ def main(
             while len(lab.workers) > count:
                 lab.drop(lab.workers[-1])
             with limited(("master", *lab.workers), rate):
-                figures.append(_compare(lab, table.digest, size=size, runs=runs))
+                figures.append(_compare(lab, table.digest, size=size, runs=runs, peers=peers))
         _show(figures, size=size, rate=rate, runs=runs)
         if path:
             path.write_text(json.dumps(figures, indent=1))
@@ -228,32 +257,71 @@ def main(
         machines.destroy()
 
 
-def _compare(lab: Lab, digest: str, *, size: int, runs: int) -> dict[str, object]:
-    ours, theirs, left, peaks = [], [], [], {}
+def _compare(lab: Lab, digest: str, *, size: int, runs: int, peers: bool) -> dict[str, Any]:
+    """What each way takes to this many hosts: seconds by way, and what else there is to say."""
+    seconds: dict[str, list[float]] = {"ship": [], "rsync": []}
+    left, most, failed = [], {}, {}
     for _ in range(runs):
-        seconds, sent, peak = ship(lab, digest)
-        ours.append(seconds)
+        took, sent, peak = ship(lab, digest)
+        seconds["ship"].append(took)
         left.append(sent / size)
-        peaks = {kind: max(peaks.get(kind, 0), value) for kind, value in peak.items()}
-        theirs.append(rsync(lab, digest)[0])
-        click.echo(f"{len(lab.workers)} hosts: ship {ours[-1]:.1f} s, {left[-1]:.2f} tables left "
-                   f"the master; rsync {theirs[-1]:.1f} s", err=True)  # fmt: skip
-    return {"hosts": len(lab.workers), "ship": ours, "rsync": theirs, "left": left, "peaks": peaks}
+        most = {kind: max(most.get(kind, 0), value) for kind, value in peak.items()}
+        seconds["rsync"].append(rsync(lab, digest)[0])
+        for way in PEERS_WAYS if peers else ():
+            took_it, why = peer(lab, way, digest)
+            if took_it is None:
+                failed[way] = why
+            else:
+                seconds.setdefault(way, []).append(took_it)
+        told = ", ".join(f"{way} {values[-1]:.1f} s" for way, values in seconds.items())
+        click.echo(f"{len(lab.workers)} hosts: {told}; ship let {left[-1]:.2f} tables leave "
+                   f"the master {failed or ''}", err=True)  # fmt: skip
+    return {
+        "hosts": len(lab.workers),
+        "seconds": seconds,
+        "left": left,
+        "peaks": most,
+        "failed": failed,
+    }
 
 
-def _show(figures: list[dict[str, object]], *, size: int, rate: str, runs: int) -> None:
+def _show(figures: list[dict[str, Any]], *, size: int, rate: str, runs: int) -> None:
     print(f"\n{machine()}; a table of {size / 1e6:,.0f} MB, links of {rate}; {runs} runs")
     print("seconds: median (min - max)\n")
-    print(
-        "hosts  ship                    rsync in turn           ship/rsync              tables left"
-    )
     for one in figures:
-        ours, theirs, left = one["ship"], one["rsync"], one["left"]
-        print(f"{one['hosts']:<6} {spread(ours)!s:<23} {spread(theirs)!s:<23} "
-              f"{ratios(ours, theirs)!s:<23} {spread(left)}")  # fmt: skip
-    for one in figures:
+        print(f"{one['hosts']} hosts; {spread(one['left'])} tables left the master in a shipment")
+        ours = one["seconds"]["ship"]
+        for way, values in one["seconds"].items():
+            ratio = f"ship / it: {ratios(ours, values)}" if len(values) == len(ours) else ""
+            print(f"  {way:<12} {spread(values)!s:<26} {ratio}")
+        for way, why in one["failed"].items():
+            print(f"  {way:<12} failed: {why[:100]}")
         told = ", ".join(f"{kind} {size / 1e6:,.0f} MB" for kind, size in one["peaks"].items())
-        print(f"peak memory with {one['hosts']} hosts: {told}")
+        print(f"  peak memory of the shipment: {told}")
+    print(_plot(figures))
+
+
+def _plot(figures: list[dict[str, Any]]) -> str:
+    """Seconds by the number of hosts, in Mermaid's words; a way that failed once is left out."""
+    figures = sorted(figures, key=lambda one: one["hosts"])
+    ways = [way for way in figures[0]["seconds"] if all(way in one["seconds"] for one in figures)]
+    lines = []
+    for way in ways:
+        points = ", ".join(f"{median(one['seconds'][way]):.0f}" for one in figures)
+        lines.append(f'    line "{way}" [{points}]')
+    hosts = ", ".join(str(one["hosts"]) for one in figures)
+    return "\n".join(
+        [
+            "```mermaid",
+            "xychart-beta",
+            f'    title "Seconds to every host: {", ".join(ways)}"',
+            f'    x-axis "hosts" [{hosts}]',
+            '    y-axis "seconds" 0 -->'
+            f" {max(max(one['seconds'][way]) for one in figures for way in ways):.0f}",
+            *lines,
+            "```",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -191,6 +191,21 @@ def test_a_frozen_worker_is_taken_as_lost_and_joins_again(cluster: Cluster, slee
     cluster.invariant()
 
 
+def test_a_worker_that_the_master_has_lost_is_started_anew_by_up(cluster: Cluster):
+    """Its daemon stands still, with its unit active: nobody else would ever notice."""
+    before = root("worker-2", "systemctl show -P MainPID spark-worker").strip()
+    root("worker-2", f"kill -STOP {before}")
+    wait_until(
+        lambda: "DEAD in the master's list" in cluster.popen("status").communicate()[0], seconds=120
+    )
+    told = cluster("up")
+    assert (
+        "worker-2: DEAD in the master's list, for 20 s; its worker is started anew" in told.stderr
+    )
+    assert root("worker-2", "systemctl show -P MainPID spark-worker").strip() != before
+    cluster.invariant()
+
+
 def test_a_restart_of_all_daemons_under_a_job(cluster: Cluster, sleeper: Path):
     job = cluster.sleep(sleeper)
     cluster("restart")

@@ -48,6 +48,7 @@ def test_an_application_that_waits_for_ever_is_named(memory: int, cores: int, wa
         "id": "worker-1-20261125000000-10.0.0.1-7078",
         "state": "ALIVE",
         "cores": 2,
+        "coresused": 0,
         "memory": 1024,
         "webuiaddress": "",
     }
