@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sentiment.errors import INVALID_INPUT, InvalidInputError, SentimentError
 from sentiment.vectors import Chunk, Policy, WordTable, hashes, open_table, write_table
 from sentiment.vectors.manifest import FORMAT, files_of
+from sentiment.vectors.values import Stored, restored
 from tests.job.vector_files import some_vectors, table_of
 
 WORD = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
@@ -528,3 +529,11 @@ def test_opening_reads_none_of_the_files(tmp_path):
     )
     assert int(ended.stdout) < 64 * 1024
     assert isinstance(table, WordTable)
+
+
+def test_every_fp16_number_is_restored_as_numpy_does():
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = np.tile(halves[np.isfinite(halves)], 5)  # more than a block
+    found = restored(Stored(halves.reshape(-1, 5)))
+    expected = halves.astype(np.float32).reshape(-1, 5)
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))

