@@ -57,7 +57,9 @@ def test_what_is_written_is_found_and_nothing_else(tmp_path_factory, words, othe
 
 
 def test_words_of_one_hash_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(hashes, "hash_words", lambda words: np.zeros(len(words), np.uint64))
+    monkeypatch.setattr(
+        hashes, "hash_joined", lambda words: np.zeros(len(words.lengths), np.uint64)
+    )
     words = ["film", "plot", "mlif", "a", "actor"]
     vectors = some_vectors(5, 4)
     chunks = [Chunk(words[:2], vectors[:2]), Chunk(words[2:], vectors[2:])]
