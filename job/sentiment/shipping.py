@@ -36,9 +36,11 @@ from sentiment.located import (
 from sentiment.session import Place, setting, spark_session
 from sentiment.vectors import WordTable
 from sentiment.vectors.arrival import Arrival
-from sentiment.vectors.manifest import NAME, Manifest
+from sentiment.vectors.manifest import NAME, VECTORS, Manifest
+from sentiment.vectors.packing import Packed, pack, unpack
 from sentiment.vectors.seal import is_whole
 from sentiment.vectors.store import Stored, store_directory, stored_tables, sweep
+from sentiment.vectors.values import DTYPES
 
 CHUNK_BYTES: Final = 16 << 20
 
@@ -100,7 +102,7 @@ def shipping_session(place: Place) -> Iterator[SparkSession]:
             LOCALITY_WAIT: FOR_EVER,
             "spark.storage.replication.topologyMapper": mapper,
             "spark.storage.replication.topologyFile": str(topology),
-            # Vectors hardly get smaller, and compressing them costs more than it saves.
+            # It is packed already, and gets no smaller.
             "spark.broadcast.compress": "false",
             # A chunk in one block: each block costs two round trips, which take long where a
             # link is full.
@@ -206,8 +208,9 @@ class _Run:
 
     def send(self) -> None:
         """Send every chunk to every host that lacks it, some chunks at a time."""
-        # So many chunks are in the memory of the driver and of each host: two for each wave.
-        in_flight = 2 * len(_waves(list(self.deliveries), first=0))
+        # So many chunks are in the memory of the driver and of each host: three for each wave,
+        # so that a host has the next to fetch while it writes one.
+        in_flight = 3 * len(_waves(list(self.deliveries), first=0))
         self._progress(0, self._due)
         with ThreadPoolExecutor(in_flight) as pool:
             for _ in pool.map(self._send, itertools.count(), self._chunks):
@@ -224,23 +227,27 @@ class _Run:
         self._advance(chunk.length * (len(hosts) - len(lacking)))
         if not lacking:
             return
-        shared = self._context.broadcast(data)
+        shared = self._context.broadcast(pack(data, width=self._width(chunk)))
         try:
             for wave in _waves(lacking, first=number):
                 self._write(wave, chunk, shared)
         finally:
             shared.destroy()
 
+    def _width(self, chunk: Chunk) -> int:
+        """The size of the values that a chunk is made of."""
+        return DTYPES[self._table.manifest.dtype].itemsize if chunk.name == VECTORS else 1
+
     def _has(self, host: str, number: int, data: bytes) -> bool:
         there = self._there.get(host)
         return there is not None and there[number] == hashlib.sha256(data).hexdigest()
 
-    def _write(self, hosts: list[str], chunk: Chunk, shared: "Broadcast[bytes]") -> None:
+    def _write(self, hosts: list[str], chunk: Chunk, shared: "Broadcast[Packed]") -> None:
         manifest = self._table.manifest
 
         def write(place: Chunk) -> None:
             arrival = Arrival(store_directory(), manifest)
-            arrival.write(place.name, place.offset, shared.value)
+            arrival.write(place.name, place.offset, unpack(shared.value))
 
         for answer in run_on(self._context, [(host, chunk) for host in hosts], write):
             if not self._failed(answer):
