@@ -43,8 +43,8 @@ from sentiment.vectors.store import Stored, store_directory, stored_tables, swee
 from sentiment.vectors.values import DTYPES
 
 CHUNK_BYTES: Final = 16 << 20
-CHUNKS_A_WAVE: Final = 2
-"""On their way at a time: one is fetched, one written."""
+CHUNKS_A_WAVE: Final = 3
+"""On their way at a time: one is fetched, one written, one in between."""
 
 _EXECUTOR_MEMORY: Final = "512m"
 
