@@ -69,20 +69,29 @@ def tables_on(hosts: Hosts) -> dict[str, tuple[WordTable, ...] | SparkbundleErro
 def spread(tables: Mapping[str, Iterable[WordTable]]) -> list[tuple[str, str, str]]:
     """A line for each table on any of the hosts: digest, what it is, which hosts have it."""
     have: dict[str, list[str]] = {}
+    changed: dict[str, list[str]] = {}
     known: dict[str, WordTable] = {}
     for host, found in tables.items():
         for table in found:
             known[table.digest] = table
-            if table.whole:
-                have.setdefault(table.digest, []).append(host)
+            (have if table.whole else changed).setdefault(table.digest, []).append(host)
     return [
-        (digest[:SHORT], table.described, _where(have.get(digest, []), list(tables)))
+        (
+            digest[:SHORT],
+            table.described,
+            _where(have.get(digest, []), changed.get(digest, []), list(tables)),
+        )
         for digest, table in known.items()
     ]
 
 
-def _where(having: list[str], hosts: list[str]) -> str:
+def _where(having: list[str], changed: list[str], hosts: list[str]) -> str:
     if len(having) == len(hosts):
         return "every host" if len(hosts) > 1 else hosts[0]
-    lacking = [host for host in hosts if host not in having]
-    return f"{', '.join(having) or 'no host'}; NOT on {', '.join(lacking)}"
+    lacking = [host for host in hosts if host not in (*having, *changed)]
+    parts = [", ".join(having) or "no host"]
+    if changed:
+        parts.append(f"CHANGED on {', '.join(changed)}")
+    if lacking:
+        parts.append(f"NOT on {', '.join(lacking)}")
+    return "; ".join(parts)

@@ -16,9 +16,9 @@ from sparkbundle.embedded import ClusterStatus, DaemonStatus
 from sparkbundle.errors import FAILED
 from sparkbundle.host_status import HostsStatus, HostStatus
 from sparkbundle.master import Application
-from sparkbundle.output import Steps, next_steps, print_json, print_pairs, print_rows
+from sparkbundle.output import Steps, next_steps, print_json, print_pairs, print_rows, warn
 from sparkbundle.plan import DEFAULT_NAME
-from sparkbundle.state import cluster_names
+from sparkbundle.state import cluster_names, vectors_directory
 from sparkbundle.word_tables import SHORT, WordTable, spread, tables_here
 
 
@@ -42,29 +42,33 @@ def status(context: click.Context, *, inventory: Path | None, name: str, as_json
         only_without_inventory(context)
         _status_of_hosts(context, inventory, as_json=as_json)
         return
-    found = embedded.status(name)
+    found, tables = embedded.status(name), tables_here()
+    well = found.healthy and not any(one.fault for one in tables)
     if as_json:
-        print_json({**found.as_json(), "word_tables": [one.as_json() for one in tables_here()]})
+        print_json({**found.as_json(), "word_tables": [one.as_json() for one in tables]})
     else:
-        print_pairs(_title(found), _pairs(found))
+        print_pairs(_title(found, well=well), _pairs(found, tables))
         _advise(found)
-    if not found.healthy:
+        for one in tables:
+            if one.fault:
+                warn(f"{one.fault}, or remove its folder below {vectors_directory()}")
+    if not well:
         context.exit(FAILED)
 
 
-def _title(found: ClusterStatus) -> str:
+def _title(found: ClusterStatus, *, well: bool) -> str:
     if not found.up:
         return f"cluster {found.name!r} is not up"
-    return f"cluster {found.name!r} is " + ("well" if found.healthy else "NOT well")
+    return f"cluster {found.name!r} is " + ("well" if well else "NOT well")
 
 
-def _pairs(found: ClusterStatus) -> dict[str, object]:
+def _pairs(found: ClusterStatus, tables: tuple[WordTable, ...]) -> dict[str, object]:
     pairs: dict[str, object] = {}
     if found.record is not None:
         pairs |= {"url": found.record.master, "web page": f"{found.record.ui} (needs a token)"}
     pairs |= {daemon.name: _describe(daemon) for daemon in found.daemons}
     pairs |= {one.id: _application(one) for one in found.applications}
-    pairs |= {f"word table {one.digest[:SHORT]}": _table(one) for one in tables_here()}
+    pairs |= {f"word table {one.digest[:SHORT]}": _table(one) for one in tables}
     if found.leftovers:
         pairs["left over"] = f"{found.leftovers} processes of an interrupted run"
     return pairs
