@@ -105,7 +105,8 @@ def test_a_changed_table_is_shown_and_replaced_and_one_that_is_there_is_not_sent
     words.write_bytes(b"thf\nfilm\n")
     listed = sentiment("vectors", "list", "--here")
     assert "CHANGED since it came" in listed.stdout
-    status = sentiment("status", program="sparkbundle")
+    status = sentiment("status", program="sparkbundle", code=1)
+    assert "NOT well" in status.stdout
     assert f"word table {table.digest[:12]} was changed: ship it again" in status.stdout
     refused = sentiment("vectors", "info", table.digest[:10], code=3)
     assert "was changed on this host" in refused.stderr
