@@ -6,6 +6,7 @@ in give the same bytes out, on whichever worker, however often.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,18 +23,37 @@ from sentiment.recipes import OptimizerConfig
 State = dict[str, Tensor]
 """What training changes: `model.NAME` weights and `optimizer.KEY.NAME` moments."""
 
+SumGradients = Callable[[SentimentNetwork], float]
+"""Adds the gradients of all workers up, in place; returns the seconds that it took."""
+
 EVALUATION_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
-class Portion:
-    """The steps one worker makes between two agreements."""
+class Piece:
+    """What one shard brings to a portion: the rows of each step.
 
+    `seed`: with the step's number, dropout's only source of chance.
+    """
+
+    examples: Examples
     batches: list[NDArray[np.int64]]
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """The steps that one worker makes before its state is asked for.
+
+    Each step's loss is divided by its `reviews`, int64 [steps]: of these pieces, and of other
+    workers' where gradients are summed.
+    """
+
+    pieces: list[Piece]
+    reviews: NDArray[np.int64]
     first_step: int
-    """Steps of the run made before, on this worker: the schedule's clock."""
+    """Steps of the run made before: the schedule's clock."""
     total_steps: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,8 @@ class Measured:
     """Sum of each step's norm before clipping."""
     steps: int = 0
     seconds: float = 0.0
+    sync_seconds: float = 0.0
+    """Of the seconds, those in which gradients were summed with other workers'."""
 
     def __add__(self, other: "Measured") -> "Measured":
         """Both together; seconds add up too (they are the worker's, not the clock's)."""
@@ -68,35 +90,58 @@ class Measured:
 
 def train_portion(
     network: SentimentNetwork,
-    examples: Examples,
     portion: Portion,
     *,
     config: OptimizerConfig,
     state: State,
+    sum_gradients: SumGradients | None = None,
 ) -> tuple[State, Measured]:
-    """Load `state`, make the portion's steps, return the new state and what was measured."""
-    torch.manual_seed(portion.seed)  # dropout's only source of chance
+    """Load `state`, make the portion's steps, return the new state and what was measured.
+
+    `sum_gradients` adds the gradients of all workers up, where they agree after each step.
+    """
     optimizer = _optimizer(network, config)
     load_state(network, optimizer, state)
     network.train()
     started = time.perf_counter()
     measured = Measured()
-    for number, rows in enumerate(portion.batches, start=portion.first_step):
+    for index, reviews in enumerate(portion.reviews.tolist()):
+        step = portion.first_step + index
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * rate_factor(
-                config, step=number, total=portion.total_steps
+                config, step=step, total=portion.total_steps
             )
-        ids, lengths = padded(examples, rows)
-        target = torch.from_numpy(examples.labels[rows]).float()
-        logits = network(ids, lengths)
-        loss = F.binary_cross_entropy_with_logits(logits, target)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = _clip(network, config)
+        for piece in portion.pieces:
+            torch.manual_seed(_dropout_seed(piece, step))
+            measured += _backward(network, piece.examples, piece.batches[index], of=reviews)
+        if sum_gradients is not None:
+            measured += Measured(sync_seconds=sum_gradients(network))
+        measured += Measured(gradient_norm=_clip(network, config), steps=1)
         optimizer.step()
-        measured += _step_measured(loss, logits, target, lengths, norm)
     seconds = time.perf_counter() - started
     return save_state(network, optimizer), measured + Measured(seconds=seconds)
+
+
+def _backward(
+    network: SentimentNetwork, examples: Examples, rows: NDArray[np.int64], *, of: int
+) -> Measured:
+    """Add the gradients of these rows to the network's, as a part of a batch of `of` rows."""
+    ids, lengths = padded(examples, rows)
+    target = torch.from_numpy(examples.labels[rows]).float()
+    logits = network(ids, lengths)
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+    (loss / of).backward()  # type: ignore[no-untyped-call]
+    return Measured(
+        reviews=len(target),
+        tokens=int(lengths.sum()),
+        loss=float(loss.detach()),
+        correct=int(((logits > 0) == (target == 1)).sum()),
+    )
+
+
+def _dropout_seed(piece: Piece, step: int) -> int:
+    return int(np.random.SeedSequence((*piece.seed, step)).generate_state(1)[0])
 
 
 @torch.inference_mode()
@@ -130,25 +175,6 @@ def validate(network: SentimentNetwork, examples: Examples, *, state: State) -> 
 def initial_state(network: SentimentNetwork, config: OptimizerConfig) -> State:
     """The state before the first step."""
     return save_state(network, _optimizer(network, config))
-
-
-def average(states: list[State], *, weights: list[int]) -> State:
-    """The weighted mean of states, summed in the given order in float64.
-
-    The order is the shards', never the order of arrival: the same states give
-    the same bits.
-    """
-    total = sum(weights)
-    return {
-        name: sum(
-            (
-                state[name].double() * (weight / total)
-                for state, weight in zip(states, weights, strict=True)
-            ),
-            start=torch.zeros_like(states[0][name], dtype=torch.float64),
-        ).to(states[0][name].dtype)
-        for name in states[0]
-    }
 
 
 def rate_factor(config: OptimizerConfig, *, step: int, total: int) -> float:
@@ -227,16 +253,3 @@ def _clip(network: SentimentNetwork, config: OptimizerConfig) -> float:
     else:
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
     return float(norm)
-
-
-def _step_measured(
-    loss: Tensor, logits: Tensor, target: Tensor, lengths: Tensor, norm: float
-) -> Measured:
-    return Measured(
-        reviews=len(target),
-        tokens=int(lengths.sum()),
-        loss=float(loss.detach()) * len(target),
-        correct=int(((logits > 0) == (target == 1)).sum()),
-        gradient_norm=norm,
-        steps=1,
-    )

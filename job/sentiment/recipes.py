@@ -70,7 +70,11 @@ class TrainConfig:
     batch_size: int
     """Reviews a step on each worker."""
     rounds_per_epoch: int
-    """How often an epoch the workers' states are averaged."""
+    """How often an epoch the workers' states are averaged, or, with `allreduce`, kept."""
+    strategy: Literal["averaging", "allreduce"] = "averaging"
+    """How the workers agree: after each round, or at every step."""
+    outer_momentum: float | None = None
+    """Of what all workers moved by together in a round; None: 1 - 1/workers."""
     validation: float = 0.1
     """Share of the training split held back to choose the best epoch; neighbours in the
     source are kept together, as in the split itself."""
@@ -194,6 +198,9 @@ def _check(recipe: Recipe) -> None:
     rate = recipe.optimizer.learning_rate
     if not (rate > 0 and math.isfinite(rate)):
         raise _wrong("learning_rate", rate, todo="give a number above 0, such as 0.003")
+    momentum = recipe.train.outer_momentum
+    if momentum is not None and not 0 <= momentum < 1:
+        raise _wrong("outer_momentum", momentum, todo="give a number from 0 to below 1")
     if not 0 < recipe.train.validation < 1:
         raise _wrong("validation", recipe.train.validation, todo="give a share between 0 and 1")
 

@@ -283,6 +283,13 @@ def cores(spark: SparkSession) -> int:
     return spark.sparkContext.defaultParallelism
 
 
+def slots(context: SparkContext) -> int:
+    """How many tasks could run at once now: what Spark itself asks before a barrier stage."""
+    spark = context._jsc.sc()
+    profile = spark.resourceProfileManager().defaultResourceProfile()
+    return int(spark.maxNumConcurrentTasks(profile))
+
+
 def _is_local(master: str) -> bool:
     return master.startswith("local")
 

@@ -8,14 +8,14 @@ import torch
 
 from sentiment import recipes
 from sentiment.examples import pack
-from sentiment.loop import average, rate_factor, state_from_bytes, state_to_bytes
+from sentiment.loop import rate_factor, state_from_bytes, state_to_bytes
 from sentiment.rounds import Job, Round, run_round, run_validation, trained_network
 
 
-def small_job(name="quick", **changes):
+def small_job(name="quick", *, rows=(200,), **changes):
     recipe = recipes.with_changes(recipes.RECIPES[name](), hidden=16, batch_size=8, **changes)
     vectors = np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32)
-    return Job(recipe=recipe, vectors=vectors, steps_per_epoch=25, threads=1)
+    return Job(recipe=recipe, vectors=vectors, rows=rows, threads=1)
 
 
 def separable(rows=200, seed=0):
@@ -33,20 +33,18 @@ def separable(rows=200, seed=0):
 def test_the_same_round_gives_the_same_bytes(name):
     job, examples = small_job(name), separable()
     state = job.first_state()
-    first, _ = run_round(job, examples, Round(0, 1), shard=0, state=state)
+    first, _ = run_round(job, [(0, examples)], Round(0, 1), state=state)
     torch.manual_seed(12345)
     np.random.seed(7)
-    again, _ = run_round(job, examples, Round(0, 1), shard=0, state=state)
+    again, _ = run_round(job, [(0, examples)], Round(0, 1), state=state)
     assert first == again
     assert first != state
 
 
 def test_another_shard_number_is_another_round():
     job, examples, state = small_job(), separable(), small_job().first_state()
-    assert (
-        run_round(job, examples, Round(0, 0), shard=0, state=state)[0]
-        != (run_round(job, examples, Round(0, 0), shard=1, state=state)[0])
-    )
+    one = run_round(job, [(0, examples)], Round(0, 0), state=state)[0]
+    assert one != run_round(job, [(1, examples)], Round(0, 0), state=state)[0]
 
 
 @pytest.mark.parametrize("name", ["quick", "talk"])
@@ -56,7 +54,7 @@ def test_the_rounds_of_an_epoch_see_every_review_once_and_learn(name):
     for epoch in range(3):
         seen = 0
         for part in range(job.recipe.train.rounds_per_epoch):
-            state, measured = run_round(job, examples, Round(epoch, part), shard=0, state=state)
+            state, measured = run_round(job, [(0, examples)], Round(epoch, part), state=state)
             seen += measured.reviews
         assert seen == len(examples)
     held_out = run_validation(job, separable(seed=1), state=state)
@@ -68,7 +66,7 @@ def test_frozen_vectors_do_not_move_and_tuned_ones_do():
     examples = separable()
     for name, moves in (("talk", False), ("quick", True)):
         job = small_job(name)
-        state, _ = run_round(job, examples, Round(0, 0), shard=0, state=job.first_state())
+        state, _ = run_round(job, [(0, examples)], Round(0, 0), state=job.first_state())
         after = trained_network(job, state).embedding.weight.detach().numpy()
         assert np.array_equal(after, job.vectors) is not moves
 
@@ -76,30 +74,18 @@ def test_frozen_vectors_do_not_move_and_tuned_ones_do():
 def test_training_writes_nothing_into_the_job():
     job = small_job()
     before = job.vectors.copy()
-    run_round(job, separable(), Round(0, 0), shard=0, state=job.first_state())
+    run_round(job, [(0, separable())], Round(0, 0), state=job.first_state())
     assert np.array_equal(job.vectors, before)
 
 
 def test_states_travel_as_bytes_with_weights_and_moments():
     job = small_job()
-    data, _ = run_round(job, separable(), Round(0, 0), shard=0, state=job.first_state())
+    data, _ = run_round(job, [(0, separable())], Round(0, 0), state=job.first_state())
     state = state_from_bytes(data)
     assert state_to_bytes(state) == data
     kinds = {name.split(".")[0] for name in state}
     assert kinds == {"model", "optimizer"}
     assert any(name.startswith("optimizer.exp_avg.embedding") for name in state)
-
-
-def test_an_average_weighs_by_reviews():
-    states = [{"model.x": torch.tensor([0.0])}, {"model.x": torch.tensor([4.0])}]
-    assert average(states, weights=[1, 3])["model.x"].item() == 3.0
-
-
-def test_the_average_of_one_state_is_that_state():
-    job = small_job()
-    data, _ = run_round(job, separable(), Round(0, 0), shard=0, state=job.first_state())
-    state = state_from_bytes(data)
-    assert state_to_bytes(average([state], weights=[200])) == data
 
 
 def test_the_schedule_falls_to_zero():
