@@ -43,6 +43,8 @@ from sentiment.vectors.store import Stored, store_directory, stored_tables, swee
 from sentiment.vectors.values import DTYPES
 
 CHUNK_BYTES: Final = 16 << 20
+CHUNKS_A_WAVE: Final = 3
+"""On their way at a time: one is fetched, one written, one in between."""
 
 _EXECUTOR_MEMORY: Final = "512m"
 
@@ -166,6 +168,8 @@ class _Run:
         self._due = 0
         self.table_bytes = sum(chunk.length for chunk in self._chunks)
         self.deliveries = {host: Delivery(host) for host in expected_hosts(context)}
+        # A chunk's turn in each of its waves; some chunks at a time have it.
+        self._turns: list[threading.Semaphore] = []
         # What a run before this one has left on a host: the sha256 of each chunk as it is there.
         self._there: dict[str, list[str]] = {}
 
@@ -208,11 +212,13 @@ class _Run:
 
     def send(self) -> None:
         """Send every chunk to every host that lacks it, some chunks at a time."""
-        # So many chunks are in the memory of the driver and of each host: three for each wave,
-        # so that a host has the next to fetch while it writes one.
-        in_flight = 3 * len(_waves(list(self.deliveries), first=0))
         self._progress(0, self._due)
-        with ThreadPoolExecutor(in_flight) as pool:
+        # Turns for each wave apart: else chunks go in step, and the driver's link waits while
+        # all of them travel from host to host. So many are in the memory of the driver and of
+        # each host, and one more that is being packed.
+        waves = len(_waves(list(self.deliveries), first=0))
+        self._turns = [threading.Semaphore(CHUNKS_A_WAVE) for _ in range(waves)]
+        with ThreadPoolExecutor(CHUNKS_A_WAVE * waves + 1) as pool:
             for _ in pool.map(self._send, itertools.count(), self._chunks):
                 pass  # What a chunk raises is raised here; those not begun are given up then.
 
@@ -229,8 +235,9 @@ class _Run:
             return
         shared = self._context.broadcast(pack(data, width=self._width(chunk)))
         try:
-            for wave in _waves(lacking, first=number):
-                self._write(wave, chunk, shared)
+            for turn, wave in zip(self._turns, _waves(lacking, first=number), strict=False):
+                with turn:
+                    self._write(wave, chunk, shared)
         finally:
             shared.destroy()
 
