@@ -47,11 +47,10 @@ def table(here: Sentiment) -> Path:
     return path
 
 
-def start_training(cluster: Cluster, corpus: Path, table: Path) -> str:
+def start_training(cluster: Cluster, corpus: Path, table: Path, *words: str) -> str:
     """Submit a training; its id, once some rounds are done."""
-    told = cluster.json(
-        "submit", "sentiment", "train", f"@{corpus}", "model", "--vectors", f"@{table}", *TRAINING
-    )
+    given = (f"@{corpus}", "model", "--vectors", f"@{table}", *TRAINING, *words)
+    told = cluster.json("submit", "sentiment", "train", *given)
     job = told["id"]
     wait_until(lambda: rounds(cluster, job) >= 2, seconds=240)
     assert cluster.state(job) == "RUNNING"
@@ -164,6 +163,35 @@ def test_a_worker_machine_lost(
     finally:
         machines.start("worker-2")
     wait_until(lambda: cluster.popen("status").wait() == 0, seconds=120)
+    cluster.invariant()
+
+
+def test_allreduce_in_every_misfortune_ends_by_itself(
+    cluster: Cluster, here: Sentiment, corpus: Path, table: Path, undisturbed, tmp_path: Path
+):
+    """An executor killed, the master killed, a worker's machine lost, each in mid-round."""
+    job = start_training(cluster, corpus, table, "--strategy", "allreduce", "--no-plan")
+    root("worker-1", "pkill -9 -c -f [C]oarseGrainedExecutorBackend")
+    before = rounds(cluster, job)
+    wait_until(lambda: rounds(cluster, job) > before, seconds=120)
+    root("master", "kill -9 $(systemctl show -P MainPID spark-master)")
+    wait_until(lambda: rounds(cluster, job) > before + 1, seconds=120)
+    machines.force_stop("worker-2")
+    try:
+        digest(cluster, job, tmp_path / "model")
+    finally:
+        machines.start("worker-2")
+    said = cluster("logs", job).stdout
+    assert said.count("the round is begun again") >= 2
+    told = [int(number) for number in re.findall(r"(?m)^round (\d+)/20 ", said)]
+    assert told == list(range(1, 21))
+    summed, averaged = (
+        here.json("evaluate", "--model", model, "--reviews", corpus)["accuracy"]
+        for model in (tmp_path / "model", undisturbed[1])
+    )
+    assert abs(summed - averaged) < 0.1
+    wait_until(lambda: cluster.popen("status").wait() == 0, seconds=120)
+    wait_until(lambda: root("worker-1", "pgrep -c -f [p]yspark.daemon; true") == "0\n", seconds=60)
     cluster.invariant()
 
 
