@@ -171,6 +171,23 @@ def locked_checkpoints(target: Path) -> Iterator[Path]:
                 directory.rmdir()
 
 
+def check_unfinished(target: Path, *, resume: bool, replace: bool) -> None:
+    """Stop before any work if an interrupted run, or one that goes on, has checkpoints there.
+
+    Raises:
+        SentimentError: there are some, and neither option says what becomes of them; or another
+            run has them.
+    """
+    if checkpoint_directory(target).is_dir():
+        with locked_checkpoints(target) as directory:
+            if any(directory.iterdir()) and not (resume or replace):
+                raise SentimentError(
+                    "an interrupted run has left checkpoints here",
+                    where=str(directory),
+                    todo="go on with it: --resume; or begin anew: --force",
+                )
+
+
 class _DamagedError(Exception):
     """A checkpoint that cannot be read."""
 

@@ -13,6 +13,10 @@ from sentiment.examples import PADDING
 from sentiment.recipes import ModelConfig
 from sentiment.table_words import TableWords
 
+_MULTIPLIER = 0x9E3779B1
+"""Knuth's, of multiplicative hashing: odd, about 2^32 divided by the golden ratio."""
+_SHIFT = 20
+
 
 class GravesLSTM(nn.Module):
     """An LSTM with peephole connections and softsign activations.
@@ -54,6 +58,30 @@ class GravesLSTM(nn.Module):
         return torch.stack(outputs), None
 
 
+class Bigrams(nn.Module):
+    """A weight for each pair of neighbouring words: what a bag of bigrams says of a review.
+
+    A linear model of bigrams beside a deep one, trained together (Cheng et al. 2016, "Wide &
+    Deep"); pairs share weights by hash (Joulin et al. 2017, fastText).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        """All weights begin at zero: bigrams say nothing."""
+        super().__init__()
+        self.buckets = config.bigrams
+        self.dropout = config.bigram_dropout
+        self.weight = nn.Parameter(torch.zeros(self.buckets, 1))
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Token ids [time, batch] and lengths [batch] → logits [batch]."""
+        pairs = (ids[:-1] * _MULTIPLIER + ids[1:]) * _MULTIPLIER
+        buckets = (pairs >> _SHIFT) % self.buckets
+        time = torch.arange(1, ids.shape[0], device=ids.device)[:, None]
+        weights = F.embedding(buckets, self.weight).squeeze(2).masked_fill(time >= lengths, 0.0)
+        weights = F.dropout(weights, self.dropout, self.training)
+        return weights.sum(dim=0) / lengths.sqrt()
+
+
 class SentimentNetwork(nn.Module):
     """From token ids to one logit a review (above 0: praise)."""
 
@@ -78,11 +106,13 @@ class SentimentNetwork(nn.Module):
         self.output = nn.Linear(config.hidden * directions * pooled, 1)
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+        self.bigrams = Bigrams(config) if config.bigrams else None
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Token ids [time, batch] and lengths [batch], each at least 1 → logits [batch]."""
         time = torch.arange(ids.shape[0], device=ids.device)[:, None]
         inside = time < lengths
+        beside = self.bigrams(ids, lengths) if self.bigrams else 0.0
         ids = self._dropped(ids)
         outputs = [self._outputs(self.directions[0], ids)]
         if self.config.bidirectional:
@@ -95,7 +125,7 @@ class SentimentNetwork(nn.Module):
             outputs.append(backward)
         pooled = self._pooled(torch.cat(outputs, dim=2), inside, lengths)
         pooled = F.dropout(pooled, self.config.output_dropout, self.training)
-        return self.output(pooled).squeeze(1)  # type: ignore[no-any-return]
+        return self.output(pooled).squeeze(1) + beside  # type: ignore[no-any-return]
 
     def _dropped(self, ids: Tensor) -> Tensor:
         """Drop whole tokens, so that the network does not hang on single words."""

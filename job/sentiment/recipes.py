@@ -44,6 +44,9 @@ class ModelConfig:
     """Whether training changes the word vectors; if not, they stay as in the word table."""
     embedding_dropout: float = 0.0
     output_dropout: float = 0.0
+    bigrams: int = 0
+    """Weights for pairs of neighbouring words, by hash, beside the LSTM; 0: none."""
+    bigram_dropout: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from sentiment.checkpoint import (
     Best,
     Checkpoint,
     Checkpoints,
+    check_unfinished,
     locked_checkpoints,
 )
 from sentiment.corpus import Corpus
@@ -100,9 +101,9 @@ def train(
     """
     options = options or Options()
     check_target(target, replace=options.replace)
+    check_unfinished(target, resume=options.resume, replace=options.replace)
     started = time.perf_counter()
     with locked_checkpoints(target) as directory:
-        _refuse_unfinished(directory, options)
         prepared = prepare(spark, corpus=corpus, table=table, recipe=recipe, workers=workers)
         run = {
             "corpus": corpus.digest,
@@ -238,15 +239,6 @@ class _Outcome:
     """A worker's steps, of all workers: what one worker would make alone."""
     training_seconds: float = 0.0
     overhead: float = 0.0
-
-
-def _refuse_unfinished(directory: Path, options: Options) -> None:
-    if any(directory.iterdir()) and not (options.resume or options.replace):
-        raise SentimentError(
-            "an interrupted run has left checkpoints here",
-            where=str(directory),
-            todo="go on with it: --resume; or begin anew: --force",
-        )
 
 
 def _begun(checkpoints: Checkpoints, options: Options, log: EventLog) -> Checkpoint | None:

@@ -110,7 +110,7 @@ def train(
     """
     # Spark and torch take seconds to import: not before the options are known to be right.
     from sentiment.allreduce import SETTINGS  # noqa: PLC0415
-    from sentiment.checkpoint import checkpoint_directory  # noqa: PLC0415
+    from sentiment.checkpoint import check_unfinished, checkpoint_directory  # noqa: PLC0415
     from sentiment.corpus import open_corpus  # noqa: PLC0415
     from sentiment.events import event_log  # noqa: PLC0415
     from sentiment.model import check_target  # noqa: PLC0415
@@ -122,6 +122,7 @@ def train(
     chosen = with_changes(RECIPES[recipe](), table_words=table_words or None, **changes)
     if not only_plan:
         check_target(model, replace=force)
+        check_unfinished(model, resume=resume, replace=force)
     opened, table = open_corpus(corpus), find_table(vectors)
     place = find_place(master)
     say_place(place, opened.path)
