@@ -127,7 +127,7 @@ def summed(sentiment: Sentiment, corpus: Path, table: Path) -> Path:
 
 def accuracy(sentiment: Sentiment, model: Path, corpus: Path) -> float:
     told = sentiment.json("evaluate", "--model", model, "--reviews", corpus)
-    assert told["rows"] == 320
+    assert told["rows"] > 300
     return float(told["accuracy"])
 
 
