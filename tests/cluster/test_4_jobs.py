@@ -21,7 +21,7 @@ from tests.test_documents import blocks
 
 TRAINING = (
     *("--recipe", "quick", "--epochs", "5", "--rounds-per-epoch", "4"),
-    *("--learning-rate", "0.01", "--workers", "3"),
+    *("--learning-rate", "0.01", "--workers", "3", "--no-plan"),
 )
 TEXTS = ("A wonderful little film.", "Not good, not terrible, just dull.")
 
@@ -170,7 +170,7 @@ def test_allreduce_in_every_misfortune_ends_by_itself(
     cluster: Cluster, here: Sentiment, corpus: Path, table: Path, undisturbed, tmp_path: Path
 ):
     """An executor killed, the master killed, a worker's machine lost, each in mid-round."""
-    job = start_training(cluster, corpus, table, "--strategy", "allreduce", "--no-plan")
+    job = start_training(cluster, corpus, table, "--strategy", "allreduce")
     root("worker-1", "pkill -9 -c -f [C]oarseGrainedExecutorBackend")
     before = rounds(cluster, job)
     wait_until(lambda: rounds(cluster, job) > before, seconds=120)

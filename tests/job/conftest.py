@@ -61,11 +61,12 @@ def table(sentiment: Sentiment) -> Path:
 def trained(sentiment: Sentiment, corpus: Path, table: Path) -> Path:
     """A model trained on the cluster; 12 rounds, so that there is time to disturb a twin."""
     path = sentiment.home / "model"
-    sentiment("train", corpus, path, "--vectors", table, *TRAINING)
+    sentiment("train", corpus, path, "--vectors", table, *PLANNED)
     return path
 
 
-TRAINING = (
+PLANNED = (
     *("--recipe", "quick", "--epochs", "3", "--rounds-per-epoch", "4"),
     *("--learning-rate", "0.01", "--workers", "2"),
 )
+TRAINING = (*PLANNED, "--no-plan")

@@ -18,7 +18,7 @@ from .conftest import TRAINING
 
 pytestmark = pytest.mark.usefixtures("sentiment")
 ROUNDS = 12
-ALLREDUCE = ("--strategy", "allreduce", "--no-plan")
+ALLREDUCE = ("--strategy", "allreduce")
 
 
 def rounds(events: Path) -> int:
@@ -107,7 +107,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_ends_as_if_undisturbed(train: 
 
 
 def test_two_trainings_into_one_model_do_not_meet(train: Run):
-    run, _, events = train.begin("twice", "--no-plan")
+    run, _, events = train.begin("twice")
     while run.poll() is None and rounds(events) < 1:
         time.sleep(0.05)
     said = train("twice", "--resume", code=5)
