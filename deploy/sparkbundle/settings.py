@@ -27,7 +27,14 @@ PROJECT_FILE = "sparkbundle.toml"
 ENVIRONMENT_PREFIX = "SPARKBUNDLE"
 # Read from the environment without being the option of a command.
 OTHER_VARIABLES = frozenset(
-    {"SPARKBUNDLE_STATE", "SPARKBUNDLE_CLUSTER", "SPARKBUNDLE_MASTER", "SPARKBUNDLE_INVENTORY"}
+    {
+        "SPARKBUNDLE_STATE",
+        "SPARKBUNDLE_CLUSTER",
+        "SPARKBUNDLE_MASTER",
+        "SPARKBUNDLE_INVENTORY",
+        "SPARKBUNDLE_VECTORS",
+        "SPARKBUNDLE_SHARED",
+    }
 )
 
 

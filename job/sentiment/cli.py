@@ -68,7 +68,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: no result was written", err=True)
+        click.echo("interrupted: nothing half-done is in use; run it again", err=True)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has left, as `head` does.

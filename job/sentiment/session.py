@@ -5,9 +5,11 @@ import logging
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -167,16 +169,45 @@ def spark_session(
 
 def _started(place: Place, name: str, log_name: str, settings: Mapping[str, str]) -> SparkContext:
     """A JVM, whose messages go to the log, and in it a Spark."""
-    with open(log_name, "wb") as log, _submit_arguments(place):  # noqa: PTH123
-        gateway = launch_gateway(  # type: ignore[no-untyped-call]
-            popen_kwargs={"stdout": subprocess.DEVNULL, "stderr": log}
-        )
-    conf = _configuration(place, name, gateway)
-    for key, value in settings.items():
-        conf.set(key, value)
-    context = SparkContext(conf=conf, gateway=gateway)
+    gateway = None
+    try:
+        with open(log_name, "wb") as log, _submit_arguments(place), _interrupts_held():  # noqa: PTH123
+            gateway = launch_gateway(  # type: ignore[no-untyped-call]
+                popen_kwargs={"stdout": subprocess.DEVNULL, "stderr": log}
+            )
+        conf = _configuration(place, name, gateway)
+        for key, value in settings.items():
+            conf.set(key, value)
+        context = SparkContext(conf=conf, gateway=gateway)
+    except BaseException:
+        if gateway is not None:
+            # It may be in the middle of its start, and would wait for ever to end by itself.
+            gateway.proc.kill()
+            gateway.proc.wait()
+        raise
     context.pythonExec = _worker_python(context)
     return context
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C counts when the block has ended: in it, nobody has hold of the JVM that is started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda which, _: came.append(which))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if callable(signal.getsignal(number))
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def _stop(context: SparkContext) -> None:

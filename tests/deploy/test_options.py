@@ -89,6 +89,7 @@ def test_a_bad_or_unknown_variable_is_named(cli: CommandLine):
     assert "many" in shown
     shown = cli("status", code=1, SPARKBUNDLE_UP_WORKRES="3").stderr
     assert "SPARKBUNDLE_UP_WORKRES has no effect: did you mean SPARKBUNDLE_UP_WORKERS?" in shown
+    assert "no effect" not in cli("status", code=1, SPARKBUNDLE_VECTORS="/var/tmp/v").stderr
 
 
 def test_results_are_alone_on_stdout(cli: CommandLine):
