@@ -144,5 +144,8 @@ def _alone(_: SentimentNetwork) -> float:
 
 
 def _reason(error: Py4JJavaError) -> str:
+    """What Spark gives as the reason, without the classes of Java and their traces."""
     text = str(error.java_exception)
-    return next((line for line in text.splitlines() if line.strip()), "unknown")[:200]
+    reason = text.rpartition("Most recent failure reason:")[2]
+    line = next((line for line in reason.splitlines() if line.strip()), "unknown").strip()
+    return line.rpartition("Exception: ")[2][:200]
