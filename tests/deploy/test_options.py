@@ -89,7 +89,8 @@ def test_a_bad_or_unknown_variable_is_named(cli: CommandLine):
     assert "many" in shown
     shown = cli("status", code=1, SPARKBUNDLE_UP_WORKRES="3").stderr
     assert "SPARKBUNDLE_UP_WORKRES has no effect: did you mean SPARKBUNDLE_UP_WORKERS?" in shown
-    assert "no effect" not in cli("status", code=1, SPARKBUNDLE_VECTORS="/var/tmp/v").stderr
+    of_jobs = {"SPARKBUNDLE_VECTORS": "/var/tmp/v", "SPARKBUNDLE_SHARED_FOLDERS": "/srv"}
+    assert "no effect" not in cli("status", code=1, **of_jobs).stderr
 
 
 def test_results_are_alone_on_stdout(cli: CommandLine):
