@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -168,8 +169,6 @@ class _Run:
         self._due = 0
         self.table_bytes = sum(chunk.length for chunk in self._chunks)
         self.deliveries = {host: Delivery(host) for host in expected_hosts(context)}
-        # A chunk's turn in each of its waves; some chunks at a time have it.
-        self._turns: list[threading.Semaphore] = []
         # What a run before this one has left on a host: the sha256 of each chunk as it is there.
         self._there: dict[str, list[str]] = {}
 
@@ -217,12 +216,12 @@ class _Run:
         # all of them travel from host to host. So many are in the memory of the driver and of
         # each host, and one more that is being packed.
         waves = len(_waves(list(self.deliveries), first=0))
-        self._turns = [threading.Semaphore(CHUNKS_A_WAVE) for _ in range(waves)]
+        turns = [threading.Semaphore(CHUNKS_A_WAVE) for _ in range(waves)]
         with ThreadPoolExecutor(CHUNKS_A_WAVE * waves + 1) as pool:
-            for _ in pool.map(self._send, itertools.count(), self._chunks):
+            for _ in pool.map(partial(self._send, turns), itertools.count(), self._chunks):
                 pass  # What a chunk raises is raised here; those not begun are given up then.
 
-    def _send(self, number: int, chunk: Chunk) -> None:
+    def _send(self, turns: Sequence[threading.Semaphore], number: int, chunk: Chunk) -> None:
         hosts = self._open
         if not hosts:
             return
@@ -235,7 +234,7 @@ class _Run:
             return
         shared = self._context.broadcast(pack(data, width=self._width(chunk)))
         try:
-            for turn, wave in zip(self._turns, _waves(lacking, first=number), strict=False):
+            for turn, wave in zip(turns, _waves(lacking, first=number), strict=False):
                 with turn:
                     self._write(wave, chunk, shared)
         finally:
