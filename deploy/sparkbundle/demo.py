@@ -27,7 +27,7 @@ from sentiment.session import Place, spark_session
 from sentiment.sources import Source, SourceOptions, find_source
 from sentiment.splits import SplitOptions
 from sentiment.text import TOKENIZER
-from sentiment.train import Trained, train
+from sentiment.train import Options, Trained, train
 from sentiment.vectors import Policy, WordTable, open_table, write_table
 from sentiment.vectors.gensim_training import TrainingSettings, train_vectors
 from sentiment.vectors.manifest import is_table
@@ -269,7 +269,7 @@ def _train(
             target=options.out / "model",
             workers=record.workers * record.cores,
             log=log,
-            replace=True,
+            options=Options(replace=True),
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from sparkbundle import errors, executor_size
 from sparkbundle.errors import PREFLIGHT, UNREACHABLE, PreflightError, SparkbundleError
-from sparkbundle.jobs_request import JobRequest
+from sparkbundle.jobs_request import SENTIMENT, JobRequest
 from sparkbundle.spark_settings import WorkerSize
 
 RUNNING = "RUNNING"
@@ -20,6 +20,7 @@ SUCCEEDED = "SUCCEEDED"
 FAILED = "FAILED"
 CANCELLED = "CANCELLED"
 LOST = "LOST"
+_TRAIN, _RESUME = "train", "--resume"
 
 
 class Target(Protocol):
@@ -106,6 +107,22 @@ def submit(target: Target, request: JobRequest) -> Job:
     """
     _check_executors(target, request.value.get("conf", {}))
     return parse_job(_answer(target, "start", given=request.stream())["job"])
+
+
+def resume(target: Target, name: str, words: Sequence[str] = ()) -> Job:
+    """Run a job that failed, was cancelled or lost, again in its folder; `words` behind its own.
+
+    A training goes on from its last checkpoint.
+
+    Raises:
+        SparkbundleError: there is no such job, it runs or has succeeded, or cannot be started.
+    """
+    found = find(target, name)
+    training = found.app == SENTIMENT and _TRAIN in found.command[1:2]
+    if training and _RESUME not in (*found.command, *words):
+        words = [*words, _RESUME]
+    given = json.dumps({"format": 1, "words": list(words)}).encode() + b"\n"
+    return parse_job(_answer(target, "resume", found.id, given=[given])["job"])
 
 
 def _check_executors(target: Target, conf: Mapping[str, str]) -> None:

@@ -89,7 +89,7 @@ class LocalTarget:
     ) -> Iterator[bytes]:
         """See Target. A process of ours does not fall silent: `silence` is not used."""
         del silence
-        environment = self._environment() if words[0] == "start" else dict(os.environ)
+        environment = self._environment() if words[0] in {"start", "resume"} else dict(os.environ)
         jobs = local_jobs(self.place)
         agent = [sys.executable, "-P", "-m", "sparkbundle.job_agent", "--jobs", str(jobs), *words]
         # In a session of its own Ctrl-C in the terminal is ours alone to act on.

@@ -102,7 +102,3 @@ def _show(error: SentimentError) -> None:
         told = {"error": error.what, "where": error.where, "todo": error.todo, "code": error.code}
         click.echo(json.dumps(told, ensure_ascii=False))
     click.echo(f"error: {error}", err=True)
-
-
-if __name__ == "__main__":
-    main()

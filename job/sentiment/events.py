@@ -5,6 +5,7 @@ figures of that kind. The terminal, the report and later readers draw from it.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ Listener = Callable[[Event], None]
 class EventLog:
     """Appends events to a file and shows each to the listeners."""
 
-    def __init__(self, path: Path, *, listeners: tuple[Listener, ...] = ()) -> None:
-        """Start the file anew.
+    def __init__(
+        self, path: Path, *, listeners: tuple[Listener, ...] = (), resume: bool = False
+    ) -> None:
+        """Start the file anew, or with `resume` go on after its last whole line.
 
         Raises:
             SentimentError: the file cannot be written.
@@ -30,7 +33,9 @@ class EventLog:
         self._listeners = listeners
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", encoding="utf-8")
+            if resume:
+                _cut_half_line(path)
+            self._file = path.open("a" if resume else "w", encoding="utf-8")
         except OSError as error:
             raise SentimentError(
                 f"cannot be written: {error.strerror}", where=str(path), todo="name another place"
@@ -44,6 +49,10 @@ class EventLog:
         for listener in self._listeners:
             listener(line)
 
+    def warn(self, text: str) -> None:
+        """An event that is a warning."""
+        self.write("warning", text=text)
+
     def close(self) -> None:
         """Close the file; one without an event is not left."""
         self._file.close()
@@ -51,10 +60,19 @@ class EventLog:
             self.path.unlink()
 
 
+def _cut_half_line(path: Path) -> None:
+    """A run that was killed may have been writing."""
+    if path.is_file():
+        data = path.read_bytes()
+        os.truncate(path, data.rfind(b"\n") + 1)
+
+
 @contextmanager
-def event_log(path: Path, *, listeners: tuple[Listener, ...] = ()) -> Iterator[EventLog]:
+def event_log(
+    path: Path, *, listeners: tuple[Listener, ...] = (), resume: bool = False
+) -> Iterator[EventLog]:
     """An EventLog that is closed when the block ends."""
-    log = EventLog(path, listeners=listeners)
+    log = EventLog(path, listeners=listeners, resume=resume)
     try:
         yield log
     finally:
@@ -62,11 +80,23 @@ def event_log(path: Path, *, listeners: tuple[Listener, ...] = ()) -> Iterator[E
 
 
 def read_events(path: Path) -> list[Event]:
-    """All events of a file; a last line that is still being written is left out."""
-    events = []
+    """All events of a file; a last line that is still being written is left out.
+
+    Rounds that were made again, by a run that went on from the checkpoint before them, are there
+    once.
+    """
+    events: list[Event] = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
             break
+        if event["event"] == "start":
+            events = [one for one in events if _made_by(one, event.get("rounds_made", 0))]
+        events.append(event)
     return events
+
+
+def _made_by(event: Event, rounds: int) -> bool:
+    """Whether an event is of the first `rounds` rounds."""
+    return bool(event.get("round", 0) <= rounds)

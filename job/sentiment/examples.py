@@ -17,6 +17,9 @@ UNKNOWN = 1
 FIRST_WORD = 2
 """Ids below are no words; the word of rank r has id r + FIRST_WORD."""
 
+_POOL = 50
+"""Batches whose rows are sorted by length together."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -90,24 +93,43 @@ def join(parts: Sequence[Examples]) -> Examples:
 
 
 def training_batches(
-    examples: Examples, *, batch_size: int, seed: tuple[int, ...]
+    examples: Examples, *, steps: int, seed: tuple[int, ...], shard: int
 ) -> list[NDArray[np.int64]]:
-    """Row numbers of each step of one epoch; a pure function of its arguments.
+    """Row numbers of each of the `steps` steps of one epoch; a pure function of its arguments.
 
-    Rows are shuffled, sorted by length within pools of 50 batches, cut into
-    batches, and the batches are shuffled: every epoch brings other neighbours,
-    and a batch needs little padding.
+    Rows are shuffled, sorted by length within pools of 50 batches, cut into batches, and the
+    batches are shuffled: every epoch brings other neighbours, and a batch needs little padding.
+    Sizes differ by one row at most. The batches of all shards are shuffled alike: at each step
+    every shard has reviews of about the same length.
     """
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(examples))
+    order = np.random.default_rng((*seed, shard)).permutation(len(examples))
     lengths = examples.lengths
+    ends = _ends(len(examples), steps)
     batches: list[NDArray[np.int64]] = []
-    pool = 50 * batch_size
-    for start in range(0, len(order), pool):
-        rows = order[start : start + pool]
+    for start in range(0, steps, _POOL):
+        mine = ends[start : start + _POOL + 1]
+        rows = order[mine[0] : mine[-1]]
         rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return [batches[i] for i in generator.permutation(len(batches))]
+        batches += np.split(rows, mine[1:-1] - mine[0])
+    return [batches[i] for i in _turn(steps, seed)]
+
+
+def batch_sizes(rows: int, *, steps: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
+    """How many rows each of the `training_batches` of a shard of `rows` has, int64 [steps]."""
+    return np.diff(_ends(rows, steps))[_turn(steps, seed)]
+
+
+def steps_for(rows: Sequence[int], *, batch_size: int) -> int:
+    """Steps an epoch of shards with so many rows: every shard makes as many, each with a row."""
+    return max(1, min(-(-max(rows) // batch_size), *rows))
+
+
+def _ends(rows: int, steps: int) -> NDArray[np.int64]:
+    return np.arange(steps + 1, dtype=np.int64) * rows // steps
+
+
+def _turn(steps: int, seed: tuple[int, ...]) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).permutation(steps)
 
 
 def scoring_batches(lengths: NDArray[np.int64], *, tokens: int) -> list[NDArray[np.int64]]:

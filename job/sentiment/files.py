@@ -95,6 +95,40 @@ def new_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
+def locked_directory(path: Path) -> Iterator[None]:
+    """A directory, made if need be, that no other run has as long as the block runs.
+
+    Raises:
+        SentimentError: another run has it, or it cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _lock_directory(path)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            yield
+            return
+        raise _cannot_write(path, error) from error
+    if handle is None:
+        raise _locked(path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
+
+
+def _locked(path: Path) -> SentimentError:
+    return SentimentError(
+        "is being written by another run",
+        where=str(path),
+        todo="wait until it has ended, or name another place",
+        code=LOCKED,
+    )
+
+
+@contextmanager
 def _directory_beside(target: Path) -> Iterator[Path]:
     """An empty directory beside `target`, locked as long as the block runs; removed if it fails."""
     aside = target.with_name(f".{target.name}.part")
@@ -108,12 +142,7 @@ def _directory_beside(target: Path) -> Iterator[Path]:
         aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         handle = os.open(aside, os.O_RDONLY | os.O_CLOEXEC)
     if handle is None:
-        raise SentimentError(
-            "is being written by another run",
-            where=str(target),
-            todo="wait until it has ended, or name another place",
-            code=LOCKED,
-        )
+        raise _locked(target)
     try:
         _clear(aside)
         yield aside

@@ -6,7 +6,9 @@ in give the same bytes out, on whichever worker, however often.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +24,48 @@ from sentiment.recipes import OptimizerConfig
 State = dict[str, Tensor]
 """What training changes: `model.NAME` weights and `optimizer.KEY.NAME` moments."""
 
+SumGradients = Callable[[SentimentNetwork], float]
+"""Adds the gradients of all workers up, in place; returns the seconds that it took."""
+
 EVALUATION_TOKENS = 16_384
 
 
 @dataclass(frozen=True)
-class Portion:
-    """The steps one worker makes between two agreements."""
+class Piece:
+    """What one shard brings to a portion: the rows of each step.
 
+    `seed`: with the step's number, dropout's only source of chance.
+    """
+
+    examples: Examples
     batches: list[NDArray[np.int64]]
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """The steps that one worker makes before its state is asked for.
+
+    Each step's loss is divided by its `reviews`, int64 [steps]: of these pieces, and of other
+    workers' where gradients are summed.
+    """
+
+    pieces: list[Piece]
+    reviews: NDArray[np.int64]
     first_step: int
-    """Steps of the run made before, on this worker: the schedule's clock."""
+    """Steps of the run made before: the schedule's clock."""
     total_steps: int
-    seed: int
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """The first step whose loss or gradient was no finite number, and the rows it was made on.
+
+    `positions`: the rows' places in the corpus.
+    """
+
+    step: int
+    positions: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -48,12 +80,23 @@ class Measured:
     """Sum of each step's norm before clipping."""
     steps: int = 0
     seconds: float = 0.0
+    sync_seconds: float = 0.0
+    """Of the seconds, those in which gradients were summed with other workers'."""
+    overflow: Overflow | None = None
 
     def __add__(self, other: "Measured") -> "Measured":
         """Both together; seconds add up too (they are the worker's, not the clock's)."""
-        return Measured(
-            *(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
-        )
+        sums = {
+            name: value + getattr(other, name)
+            for name, value in vars(self).items()
+            if name != "overflow"
+        }
+        return Measured(**sums, overflow=_first(self.overflow, other.overflow))
+
+    @property
+    def step_seconds(self) -> float:
+        """Of a step; there must have been one."""
+        return self.seconds / self.steps
 
     @property
     def mean_loss(self) -> float:
@@ -68,35 +111,103 @@ class Measured:
 
 def train_portion(
     network: SentimentNetwork,
-    examples: Examples,
     portion: Portion,
     *,
     config: OptimizerConfig,
     state: State,
+    sum_gradients: SumGradients | None = None,
 ) -> tuple[State, Measured]:
-    """Load `state`, make the portion's steps, return the new state and what was measured."""
-    torch.manual_seed(portion.seed)  # dropout's only source of chance
-    optimizer = _optimizer(network, config)
+    """Load `state`, make the portion's steps, return the new state and what was measured.
+
+    `sum_gradients` adds the gradients of all workers up, where they agree after each step.
+    """
+    optimizer = optimizer_for(network, config)
     load_state(network, optimizer, state)
     network.train()
     started = time.perf_counter()
     measured = Measured()
-    for number, rows in enumerate(portion.batches, start=portion.first_step):
+    for index, reviews in enumerate(portion.reviews.tolist()):
+        step = portion.first_step + index
+        factor = rate_factor(config, step=step, total=portion.total_steps)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * rate_factor(
-                config, step=number, total=portion.total_steps
-            )
-        ids, lengths = padded(examples, rows)
-        target = torch.from_numpy(examples.labels[rows]).float()
-        logits = network(ids, lengths)
-        loss = F.binary_cross_entropy_with_logits(logits, target)
+            group["lr"] = group["initial_lr"] * factor
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        for piece in portion.pieces:
+            measured += _backward(
+                network,
+                piece.examples.select(piece.batches[index]),
+                of=reviews,
+                noise=config.adversarial_noise,
+                seed=_dropout_seed(piece, step),
+            )
+        if sum_gradients is not None:
+            measured += Measured(sync_seconds=sum_gradients(network))
         norm = _clip(network, config)
+        measured += Measured(gradient_norm=norm, steps=1)
+        if not math.isfinite(norm) and measured.overflow is None:
+            measured += Measured(overflow=_overflow(portion, index, step))
         optimizer.step()
-        measured += _step_measured(loss, logits, target, lengths, norm)
     seconds = time.perf_counter() - started
     return save_state(network, optimizer), measured + Measured(seconds=seconds)
+
+
+def _overflow(portion: Portion, index: int, step: int) -> Overflow:
+    rows = [piece.examples.positions[piece.batches[index]] for piece in portion.pieces]
+    return Overflow(step, tuple(np.concatenate(rows).tolist()))
+
+
+def _first(one: Overflow | None, other: Overflow | None) -> Overflow | None:
+    """The earlier one; of one step, the rows of both."""
+    if one is None or other is None:
+        return one or other
+    if one.step == other.step:
+        return Overflow(one.step, one.positions + other.positions)
+    return min(one, other, key=lambda overflow: overflow.step)
+
+
+def _backward(
+    network: SentimentNetwork, examples: Examples, *, of: int, noise: float, seed: int
+) -> Measured:
+    """Add the gradients of these reviews to the network's, as a part of a batch of `of`.
+
+    What is measured is the loss without noise.
+    """
+    ids, lengths = padded(examples, np.arange(len(examples)))
+    target = torch.from_numpy(examples.labels).float()
+
+    def passed(worst: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        # With noise or without, the same is dropped.
+        torch.manual_seed(seed)
+        vectors = network.embed(ids)
+        if noise:
+            vectors = vectors if vectors.requires_grad else vectors.requires_grad_()
+            vectors.retain_grad()
+        logits = network.read(vectors if worst is None else vectors + worst, ids, lengths)
+        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        (loss / (2 * of if noise else of)).backward()  # type: ignore[no-untyped-call]
+        return vectors, logits, loss
+
+    vectors, logits, loss = passed()
+    if noise:
+        passed(worst(vectors, noise))
+    return Measured(
+        reviews=len(target),
+        tokens=int(lengths.sum()),
+        loss=float(loss.detach()),
+        correct=int(((logits > 0) == (target == 1)).sum()),
+    )
+
+
+def worst(vectors: Tensor, length: float) -> Tensor:
+    """The change of this length of each review's vectors that raises its loss most."""
+    assert vectors.grad is not None
+    gradient = vectors.grad
+    norm = gradient.pow(2).sum(dim=(0, 2), keepdim=True).sqrt()
+    return gradient * (length / norm.clamp_min(1e-12))
+
+
+def _dropout_seed(piece: Piece, step: int) -> int:
+    return int(np.random.SeedSequence((*piece.seed, step)).generate_state(1)[0])
 
 
 @torch.inference_mode()
@@ -129,26 +240,7 @@ def validate(network: SentimentNetwork, examples: Examples, *, state: State) -> 
 
 def initial_state(network: SentimentNetwork, config: OptimizerConfig) -> State:
     """The state before the first step."""
-    return save_state(network, _optimizer(network, config))
-
-
-def average(states: list[State], *, weights: list[int]) -> State:
-    """The weighted mean of states, summed in the given order in float64.
-
-    The order is the shards', never the order of arrival: the same states give
-    the same bits.
-    """
-    total = sum(weights)
-    return {
-        name: sum(
-            (
-                state[name].double() * (weight / total)
-                for state, weight in zip(states, weights, strict=True)
-            ),
-            start=torch.zeros_like(states[0][name], dtype=torch.float64),
-        ).to(states[0][name].dtype)
-        for name in states[0]
-    }
+    return save_state(network, optimizer_for(network, config))
 
 
 def rate_factor(config: OptimizerConfig, *, step: int, total: int) -> float:
@@ -205,17 +297,23 @@ def _trained(network: SentimentNetwork) -> list[tuple[str, torch.nn.Parameter]]:
     return [(name, p) for name, p in network.named_parameters() if p.requires_grad]
 
 
-def _optimizer(network: SentimentNetwork, config: OptimizerConfig) -> torch.optim.Optimizer:
-    vectors = [p for name, p in _trained(network) if name == "embedding.weight"]
-    others = [p for name, p in _trained(network) if name != "embedding.weight"]
-    groups = [{"params": others, "weight_decay": config.l2}]
-    if vectors:
-        groups.append({"params": vectors, "weight_decay": 0.0})
+def optimizer_for(network: SentimentNetwork, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The recipe's optimizer; each group's `initial_lr` is its rate at the first step."""
+    rate = config.learning_rate
+    sparse = {"embedding.weight": rate, "ngrams.weight": rate * config.ngram_rate}
+    groups = [
+        _group([p for name, p in _trained(network) if name not in sparse], rate, config.l2),
+        *(_group([p], sparse[name], 0.0) for name, p in _trained(network) if name in sparse),
+    ]
     if config.name == "rmsprop":
         # DL4J's RMSProp: decay 0.95, epsilon 1e-8.
-        return torch.optim.RMSprop(groups, lr=config.learning_rate, alpha=0.95)
-    # Fused: one pass over the word vectors a step, not ten (15 % of a step of `quick`).
-    return torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+        return torch.optim.RMSprop(groups, alpha=0.95)
+    # Fused: one pass over a table of weights a step, not ten.
+    return torch.optim.Adam(groups, fused=True)
+
+
+def _group(parameters: list[torch.nn.Parameter], rate: float, l2: float) -> dict[str, Any]:
+    return {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": l2}
 
 
 def _clip(network: SentimentNetwork, config: OptimizerConfig) -> float:
@@ -227,16 +325,3 @@ def _clip(network: SentimentNetwork, config: OptimizerConfig) -> float:
     else:
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
     return float(norm)
-
-
-def _step_measured(
-    loss: Tensor, logits: Tensor, target: Tensor, lengths: Tensor, norm: float
-) -> Measured:
-    return Measured(
-        reviews=len(target),
-        tokens=int(lengths.sum()),
-        loss=float(loss.detach()) * len(target),
-        correct=int(((logits > 0) == (target == 1)).sum()),
-        gradient_norm=norm,
-        steps=1,
-    )

@@ -13,6 +13,10 @@ from sentiment.examples import PADDING
 from sentiment.recipes import ModelConfig
 from sentiment.table_words import TableWords
 
+_MULTIPLIER = 0x9E3779B1
+"""Knuth's, of multiplicative hashing: odd, about 2^32 divided by the golden ratio."""
+_SHIFT = 20
+
 
 class GravesLSTM(nn.Module):
     """An LSTM with peephole connections and softsign activations.
@@ -54,6 +58,34 @@ class GravesLSTM(nn.Module):
         return torch.stack(outputs), None
 
 
+class Ngrams(nn.Module):
+    """A weight for each word and each pair of neighbouring words: what a bag of them says.
+
+    A linear model beside a deep one, trained together (Cheng et al. 2016, "Wide & Deep"); words
+    and pairs share weights by hash (Joulin et al. 2017, fastText).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        """All weights begin at zero: the bag says nothing."""
+        super().__init__()
+        self.buckets = config.ngrams
+        self.dropout = config.ngram_dropout
+        self.weight = nn.Parameter(torch.zeros(self.buckets, 1))
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Token ids [time, batch] and lengths [batch] → logits [batch]."""
+        outside = torch.arange(ids.shape[0], device=ids.device)[:, None] >= lengths
+        words = self._weights(ids, outside)
+        pairs = self._weights(ids[:-1] * _MULTIPLIER + ids[1:], outside[1:])
+        return (words.sum(dim=0) + pairs.sum(dim=0)) / lengths.sqrt()
+
+    def _weights(self, keys: Tensor, outside: Tensor) -> Tensor:
+        """The weight of each key, [time, batch]; zero outside of the reviews."""
+        buckets = ((keys * _MULTIPLIER) >> _SHIFT) % self.buckets
+        weights = F.embedding(buckets, self.weight).squeeze(2).masked_fill(outside, 0.0)
+        return F.dropout(weights, self.dropout, self.training)
+
+
 class SentimentNetwork(nn.Module):
     """From token ids to one logit a review (above 0: praise)."""
 
@@ -78,39 +110,41 @@ class SentimentNetwork(nn.Module):
         self.output = nn.Linear(config.hidden * directions * pooled, 1)
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+        self.ngrams = Ngrams(config) if config.ngrams else None
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Token ids [time, batch] and lengths [batch], each at least 1 → logits [batch]."""
+        return self.read(self.embed(ids), ids, lengths)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids [time, batch] → vectors [time, batch, dimensions], as `read` takes them.
+
+        In training whole tokens are dropped, so that the network does not hang on single words.
+        """
+        rate = self.config.embedding_dropout
+        if not self.training or rate == 0:
+            return self._vectors(ids)
+        # The vector of padding is zero, and stays so.
+        kept = ids.masked_fill(torch.rand(ids.shape, device=ids.device) < rate, PADDING)
+        return self._vectors(kept) / (1 - rate)
+
+    def read(self, vectors: Tensor, ids: Tensor, lengths: Tensor) -> Tensor:
+        """What `embed` returned, with the same ids and their lengths → logits [batch]."""
         time = torch.arange(ids.shape[0], device=ids.device)[:, None]
         inside = time < lengths
-        ids = self._dropped(ids)
-        outputs = [self._outputs(self.directions[0], ids)]
+        outputs = [self.directions[0](vectors)[0]]
         if self.config.bidirectional:
-            # Its own inverse: it turns the outputs back as it turned the ids.
-            reverse = torch.where(inside, lengths - 1 - time, time)
-            backward = self._outputs(self.directions[1], ids.gather(0, reverse))
+            # Its own inverse: it turns the outputs back as it turned the vectors.
+            reverse = torch.where(inside, lengths - 1 - time, time).unsqueeze(2)
+            backward = self.directions[1](vectors.gather(0, reverse.expand_as(vectors)))[0]
             if self.config.pooling == "last":
-                backward = backward.gather(0, reverse.unsqueeze(2).expand_as(backward))
+                backward = backward.gather(0, reverse.expand_as(backward))
             # Maximum and mean do not ask for the order.
             outputs.append(backward)
         pooled = self._pooled(torch.cat(outputs, dim=2), inside, lengths)
         pooled = F.dropout(pooled, self.config.output_dropout, self.training)
-        return self.output(pooled).squeeze(1)  # type: ignore[no-any-return]
-
-    def _dropped(self, ids: Tensor) -> Tensor:
-        """Drop whole tokens, so that the network does not hang on single words."""
-        rate = self.config.embedding_dropout
-        if not self.training or rate == 0:
-            return ids
-        # The vector of padding is zero, and stays so.
-        return ids.masked_fill(torch.rand(ids.shape, device=ids.device) < rate, PADDING)
-
-    def _outputs(self, direction: nn.Module, ids: Tensor) -> Tensor:
-        """Token ids [time, batch] → the direction's outputs [time, batch, hidden]."""
-        x = self._vectors(ids)
-        if self.training and self.config.embedding_dropout > 0:
-            x = x / (1 - self.config.embedding_dropout)
-        return direction(x)[0]  # type: ignore[no-any-return]
+        logits: Tensor = self.output(pooled).squeeze(1)
+        return logits + self.ngrams(ids, lengths) if self.ngrams else logits
 
     def _vectors(self, ids: Tensor) -> Tensor:
         """Token ids [time, batch] → vectors [time, batch, dimensions]."""

@@ -76,6 +76,12 @@ class TrainingProgress:
                 f"epoch {event['epoch']}: validation loss {event['validation_loss']:.4f}, "
                 f"accuracy {event['validation_accuracy']:.1%}{', the best so far' * event['best']}"
             )
+        elif kind == "planning":
+            self._line("measuring what the workers are worth (--no-plan begins at once) …")
+        elif kind == "plan":
+            self._line(plan_line(event))
+        elif kind == "warning":
+            self._line(f"warning: {event['text']}")
         elif kind == "end":
             self.close()
 
@@ -91,6 +97,8 @@ class TrainingProgress:
             f"{event['vocabulary']:,} words, {event['workers']} workers, "
             f"{event['rounds']} rounds; {event['validation_rows']:,} reviews held back"
         )
+        if event["rounds_made"]:
+            self._line(f"goes on after round {event['rounds_made']}")
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("round"),
@@ -101,7 +109,7 @@ class TrainingProgress:
                 console=self._console,
                 transient=True,
             )
-            self._bar.add_task("", total=event["rounds"])
+            self._bar.add_task("", total=event["rounds"], completed=event["rounds_made"])
             self._bar.start()
         self._rounds = event["rounds"]
 
@@ -120,3 +128,13 @@ class TrainingProgress:
             self._bar.console.print(text)
         else:
             say(text)
+
+
+def plan_line(event: Event) -> str:
+    """What a plan comes to, in a line."""
+    chosen, measured = event["chosen"], event["measured"]
+    return (
+        f"plan: {measured['workers']} workers will be {chosen['speed_up']:.2f} times as fast as "
+        f"one ({chosen['strategy']}, {chosen['steps_a_round']} steps a round, "
+        f"{chosen['overhead']:.0%} of the time for agreeing): {event['advice']}"
+    )

@@ -7,9 +7,17 @@ replace single values with `dataclasses.replace`.
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from sentiment.errors import USAGE, InvalidInputError
+
+StrategyName = Literal["averaging", "allreduce"]
+"""How copies of the training loop agree (`sentiment.strategy`)."""
+
+RATE_WORKERS: Final[dict[StrategyName, int]] = {"averaging": 2, "allreduce": 1}
+"""How many workers a recipe's learning rate is for; with `allreduce` a step is of all reviews."""
+MOST_RATE: Final = 2.0
+MOST_ROUNDS: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +52,9 @@ class ModelConfig:
     """Whether training changes the word vectors; if not, they stay as in the word table."""
     embedding_dropout: float = 0.0
     output_dropout: float = 0.0
+    ngrams: int = 0
+    """Weights for words and pairs of neighbouring words, by hash, beside the LSTM; 0: none."""
+    ngram_dropout: float = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +63,15 @@ class OptimizerConfig:
 
     name: Literal["adam", "rmsprop"]
     learning_rate: float
+    ngram_rate: float = 5.0
+    """The learning rate of `ngrams`, in times of the others': most are in few reviews."""
+    rate_by_workers: bool = False
+    """More workers learn at a higher rate: see `for_workers`."""
     schedule: Literal["constant", "linear"] = "constant"
     """`linear`: the rate falls to zero over the run."""
+    adversarial_noise: float = 0.0
+    """Length of the change of a review's word vectors that raises its loss most; the loss with
+    it counts as much as the one without (Miyato et al. 2017). A step takes twice as long."""
     l2: float = 0.0
     """Added to the loss as l2/2 times the squared weights (not of the word vectors)."""
     clip_value: float | None = None
@@ -70,7 +88,12 @@ class TrainConfig:
     batch_size: int
     """Reviews a step on each worker."""
     rounds_per_epoch: int
-    """How often an epoch the workers' states are averaged."""
+    """How often an epoch the workers' states are averaged, or, with `allreduce`, kept; by more
+    workers more often: see `for_workers`."""
+    strategy: StrategyName = "averaging"
+    """How the workers agree: after each round, or at every step."""
+    outer_momentum: float | None = None
+    """Of what all workers moved by together in a round; None: 1 - 1/workers."""
     validation: float = 0.1
     """Share of the training split held back to choose the best epoch; neighbours in the
     source are kept together, as in the split itself."""
@@ -123,19 +146,24 @@ def quick() -> Recipe:
             hidden=64,
             bidirectional=True,
             pooling="max_mean",
-            tune_vectors=True,
+            tune_vectors=False,
             embedding_dropout=0.2,
             output_dropout=0.3,
+            ngrams=1 << 18,
         ),
         optimizer=OptimizerConfig(
-            name="adam", learning_rate=3e-3, schedule="linear", clip_norm=1.0
+            name="adam",
+            learning_rate=3e-3,
+            rate_by_workers=True,
+            schedule="linear",
+            clip_norm=1.0,
         ),
         train=TrainConfig(epochs=3, batch_size=32, rounds_per_epoch=2, validation=0.05),
     )
 
 
 def best() -> Recipe:
-    """The most accurate: long reviews, both directions, pooling over all tokens."""
+    """The most accurate: long reviews, both directions, pooling over all tokens, pairs of words."""
     return Recipe(
         name="best",
         text=TextConfig(max_tokens=400, min_count=3, max_words=40_000),
@@ -144,14 +172,19 @@ def best() -> Recipe:
             hidden=128,
             bidirectional=True,
             pooling="max_mean",
-            tune_vectors=True,
+            tune_vectors=False,
             embedding_dropout=0.3,
             output_dropout=0.5,
+            ngrams=1 << 20,
         ),
         optimizer=OptimizerConfig(
-            name="adam", learning_rate=2e-3, schedule="linear", clip_norm=1.0
+            name="adam",
+            learning_rate=2e-3,
+            rate_by_workers=True,
+            schedule="linear",
+            clip_norm=1.0,
         ),
-        train=TrainConfig(epochs=3, batch_size=32, rounds_per_epoch=4, validation=0.05),
+        train=TrainConfig(epochs=4, batch_size=32, rounds_per_epoch=4, validation=0.05),
     )
 
 
@@ -180,6 +213,27 @@ def with_changes(recipe: Recipe, **changes: Any) -> Recipe:
     return recipe
 
 
+def for_workers(recipe: Recipe, workers: int) -> Recipe:
+    """The recipe as so many workers train it; values that were given stay as they are.
+
+    N workers make an Nth of the steps, together of N times the reviews. So the learning rate rises
+    with the square root of N (Malladi et al. 2022, for Adam and RMSProp), to twice at most, and
+    they agree as many times an epoch as they are, up to four.
+    """
+    rate, train = recipe.optimizer.learning_rate, recipe.train
+    if recipe.optimizer.rate_by_workers and "learning_rate" not in recipe.extra:
+        times = math.sqrt(max(1.0, workers / RATE_WORKERS[train.strategy]))
+        rate *= min(times, MOST_RATE)
+    rounds = train.rounds_per_epoch
+    if "rounds_per_epoch" not in recipe.extra:
+        rounds = max(rounds, min(workers, MOST_ROUNDS))
+    return replace(
+        recipe,
+        optimizer=replace(recipe.optimizer, learning_rate=rate),
+        train=replace(train, rounds_per_epoch=rounds),
+    )
+
+
 def _check(recipe: Recipe) -> None:
     at_least_one = {
         "max_tokens": recipe.text.max_tokens,
@@ -194,6 +248,9 @@ def _check(recipe: Recipe) -> None:
     rate = recipe.optimizer.learning_rate
     if not (rate > 0 and math.isfinite(rate)):
         raise _wrong("learning_rate", rate, todo="give a number above 0, such as 0.003")
+    momentum = recipe.train.outer_momentum
+    if momentum is not None and not 0 <= momentum < 1:
+        raise _wrong("outer_momentum", momentum, todo="give a number from 0 to below 1")
     if not 0 < recipe.train.validation < 1:
         raise _wrong("validation", recipe.train.validation, todo="give a share between 0 and 1")
 

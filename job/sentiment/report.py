@@ -131,7 +131,6 @@ def _sentences(sentences: Sequence[tuple[str, float]]) -> str:
 def _learning(events: Sequence[Event]) -> go.Figure:
     rounds = [e for e in events if e["event"] == "round"]
     epochs = [e for e in events if e["event"] == "epoch"]
-    per_epoch = max((r["round"] for r in rounds), default=0) // max(len(epochs), 1)
     figure = go.Figure()
     for kind, dash, axis in (("loss", "solid", "y"), ("accuracy", "dot", "y2")):
         figure.add_scatter(
@@ -142,7 +141,7 @@ def _learning(events: Sequence[Event]) -> go.Figure:
             yaxis=axis,
         )
         figure.add_scatter(
-            x=[e["epoch"] * per_epoch for e in epochs],
+            x=[e["round"] for e in epochs],
             y=[e[f"validation_{kind}"] for e in epochs],
             name=f"validation {kind}",
             mode="lines+markers",

@@ -1,6 +1,6 @@
 """What one worker does between two agreements, without knowing of Spark.
 
-A round is a pure function of (state, shard, seed): run twice, on any worker, it
+A round is a pure function of (state, shards, seed): run twice, on any worker, it
 gives the same bytes.
 """
 
@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sentiment.examples import Examples, training_batches
+from sentiment.examples import Examples, batch_sizes, steps_for, training_batches
 from sentiment.loop import (
     Measured,
+    Piece,
     Portion,
+    SumGradients,
     initial_state,
     load_weights,
     state_from_bytes,
@@ -30,16 +32,20 @@ from sentiment.table_words import TableWords
 class Job:
     """What every round of a run needs and no round changes.
 
-    `vectors` float32 [words + 2, dimensions]: the network's first word vectors.
-    `steps_per_epoch`: of the largest shard; the schedule's measure. `table_words`: where words
-    outside of the vocabulary get their vectors, if they have any.
+    `vectors` float32 [words + 2, dimensions]: the network's first word vectors. `rows`: of each
+    shard. `table_words`: where words outside of the vocabulary get their vectors, if they have any.
     """
 
     recipe: Recipe
     vectors: NDArray[np.float32]
-    steps_per_epoch: int
+    rows: tuple[int, ...]
     threads: int
     table_words: TableWords | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that every shard makes in an epoch."""
+        return steps_for(self.rows, batch_size=self.recipe.train.batch_size)
 
     def network(self) -> SentimentNetwork:
         """The network before the first step: the seed decides its weights."""
@@ -57,41 +63,67 @@ class Job:
 
 @dataclass(frozen=True)
 class Round:
-    """Which part of which epoch; both counted from 0."""
+    """Which part of which epoch; both counted from 0. `steps`: only its first ones, to measure."""
 
     epoch: int
     part: int
+    steps: int | None = None
 
     def number(self, recipe: Recipe) -> int:
         """The round's place in the run, from 0."""
         return self.epoch * recipe.train.rounds_per_epoch + self.part
 
 
+Shards = list[tuple[int, Examples]]
+"""Shards of an epoch with their numbers, as a worker has them."""
+
+
 def run_round(
-    job: Job, examples: Examples, which: Round, *, shard: int, state: bytes
+    job: Job,
+    shards: Shards,
+    which: Round,
+    *,
+    state: bytes,
+    sum_gradients: SumGradients | None = None,
 ) -> tuple[bytes, Measured]:
-    """Train on this round's part of the shard's epoch; returns the new state."""
-    train = job.recipe.train
-    batches = training_batches(
-        examples, batch_size=train.batch_size, seed=(train.seed, which.epoch, shard)
-    )
-    start = which.part * len(batches) // train.rounds_per_epoch
-    end = (which.part + 1) * len(batches) // train.rounds_per_epoch
-    seeds = np.random.SeedSequence((train.seed, which.epoch, which.part, shard))
-    portion = Portion(
-        batches=batches[start:end],
-        first_step=which.epoch * job.steps_per_epoch + start,
-        total_steps=train.epochs * job.steps_per_epoch,
-        seed=int(seeds.generate_state(1)[0]),
-    )
+    """Train on this round's part of the shards' epoch; returns the new state.
+
+    With `sum_gradients` a step is one of all shards of the run, wherever they are; without, of
+    these alone.
+    """
     new, measured = train_portion(
         job.network(),
-        examples,
-        portion,
+        _portion(job, shards, which, together=sum_gradients is not None),
         config=job.recipe.optimizer,
         state=state_from_bytes(state),
+        sum_gradients=sum_gradients,
     )
     return state_to_bytes(new), measured
+
+
+def _portion(job: Job, shards: Shards, which: Round, *, together: bool) -> Portion:
+    train, steps = job.recipe.train, job.steps_per_epoch
+    start = which.part * steps // train.rounds_per_epoch
+    end = (which.part + 1) * steps // train.rounds_per_epoch
+    if which.steps is not None:
+        end = min(end, start + which.steps)
+    seed = (train.seed, which.epoch)
+    pieces = [
+        Piece(
+            examples,
+            training_batches(examples, steps=steps, seed=seed, shard=shard)[start:end],
+            (*seed, shard),
+        )
+        for shard, examples in shards
+    ]
+    rows = job.rows if together else [len(examples) for _, examples in shards]
+    sizes = sum(batch_sizes(count, steps=steps, seed=seed)[start:end] for count in rows)
+    return Portion(
+        pieces=pieces,
+        reviews=np.asarray(sizes),
+        first_step=which.epoch * steps + start,
+        total_steps=train.epochs * steps,
+    )
 
 
 def run_validation(job: Job, examples: Examples, *, state: bytes) -> Measured:

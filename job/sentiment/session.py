@@ -31,6 +31,8 @@ from sentiment.watch import Patience, Watch, answers
 
 MASTER_VARIABLE = "SPARKBUNDLE_MASTER"
 CLUSTER_VARIABLE = "SPARKBUNDLE_CLUSTER"
+# Between a key and its value, in a properties file.
+_SETTING = re.compile(r"\s*[=:\s]\s*")
 # A SentimentError raised in a task, as it stands in the traceback that Spark hands on.
 _TASK_ERROR = re.compile(
     r"sentiment\.errors\.(?P<kind>\w+): (?P<what>[^\n]*)(?:\n  do:  (?P<todo>[^\n]*))?"
@@ -160,6 +162,8 @@ def spark_session(
     try:
         yield SparkSession(context)
     except (PySparkException, Py4JError) as error:
+        if interrupted(error):
+            raise KeyboardInterrupt from error
         # Said while the JVM still lives: the message is there.
         raise _explained(error, log_name, place, watch.gone) from error
     finally:
@@ -220,6 +224,13 @@ def _stop(context: SparkContext) -> None:
     gateway.proc.wait(timeout=60)
     SparkContext._gateway = None
     SparkContext._jvm = None
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: what py4j was doing then fails with an error of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -302,8 +313,8 @@ def _settings_text(place: Place) -> str:
 
 def setting(place: Place, key: str) -> str | None:
     """What the place's own settings say, before there is a session."""
-    lines = _settings_text(place).splitlines()
-    return next((line.partition("=")[2] for line in lines if line.startswith(f"{key}=")), None)
+    lines = [_SETTING.split(line.strip(), 1) for line in _settings_text(place).splitlines()]
+    return next((rest[0].strip() for name, *rest in lines if name == key and rest), None)
 
 
 def cores(spark: SparkSession) -> int:
@@ -312,6 +323,13 @@ def cores(spark: SparkSession) -> int:
     if allowed and not _is_local(str(spark.sparkContext.master)):
         return int(allowed)
     return spark.sparkContext.defaultParallelism
+
+
+def slots(context: SparkContext) -> int:
+    """How many tasks could run at once now: what Spark itself asks before a barrier stage."""
+    spark = context._jsc.sc()
+    profile = spark.resourceProfileManager().defaultResourceProfile()
+    return int(spark.maxNumConcurrentTasks(profile))
 
 
 def _is_local(master: str) -> bool:

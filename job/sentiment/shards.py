@@ -31,7 +31,7 @@ LEFT_OUT = -1
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which shard each position of the training split belongs to.
+    """Which shard each position of the training split belongs to, before the first epoch's deal.
 
     `shard` int32 [rows of the split]: 0..workers-1 train, workers..2*workers-1
     validate, -1 has no label and is left out. `rows` int64 [2 * workers]: the
@@ -42,6 +42,11 @@ class Assignment:
     workers: int
     rows: NDArray[np.int64]
     without_label: int
+
+    @property
+    def training_positions(self) -> NDArray[np.int64]:
+        """The positions of the reviews trained on, ascending, int64 [training_rows]."""
+        return np.flatnonzero((self.shard >= 0) & (self.shard < self.workers))
 
     @property
     def training_rows(self) -> int:
@@ -152,12 +157,8 @@ def encode(
         portions, "shard int, data binary"
     )
     pairs: RDD[tuple[int, bytes]] = encoded.rdd.map(lambda r: (r["shard"], bytes(r["data"])))
-    dealt = pairs.partitionBy(shards, _itself).mapPartitions(whole, preservesPartitioning=True)
+    dealt = pairs.partitionBy(shards, int).mapPartitions(whole, preservesPartitioning=True)
     return dealt.persist(StorageLevel.MEMORY_AND_DISK)
-
-
-def _itself(shard: int) -> int:
-    return shard
 
 
 def _portions(

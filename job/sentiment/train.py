@@ -1,36 +1,53 @@
 """A training run: corpus and word table in, model directory out."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
-from sentiment.averaging import Averaging, RoundResult
+from sentiment.checkpoint import (
+    Best,
+    Checkpoint,
+    Checkpoints,
+    check_unfinished,
+    locked_checkpoints,
+)
 from sentiment.corpus import Corpus
 from sentiment.errors import SentimentError
 from sentiment.events import EventLog
-from sentiment.examples import FIRST_WORD, PADDING
-from sentiment.folders import shared
+from sentiment.figures import figures, round_figures, start_figures
 from sentiment.loop import Measured
 from sentiment.model import check_target, save_model
-from sentiment.recipes import Recipe, TextConfig, with_changes
-from sentiment.rounds import Job, Round, trained_network
-from sentiment.sending import split_rows
-from sentiment.shards import Assignment, assign, count_words, encode
-from sentiment.table_on_hosts import require_table
-from sentiment.table_words import TableWords
+from sentiment.plan import Plan
+from sentiment.preparation import Prepared, prepare
+from sentiment.probe import plan_for
+from sentiment.recipes import Recipe, with_changes
+from sentiment.rounds import Round, trained_network
+from sentiment.session import slots
+from sentiment.shards import Assignment
+from sentiment.strategies import strategy_for
+from sentiment.strategy import RoundResult, Strategy
+from sentiment.text import TOKENIZER
 from sentiment.vectors import WordTable
-from sentiment.vocabulary import Vocabulary
 
-NEW_WORD_SCALE = 0.1
-"""Standard deviation of a vector for a word that the table does not have."""
-VECTOR_SCALE = 0.3
-"""Standard deviation that a table's vectors are brought to: tables differ by factors
-of ten, and the network's other weights are made for inputs of about this size."""
+_ROWS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run deals with what is there; all but one change nothing of what is learned."""
+
+    replace: bool = False
+    """A model, and checkpoints of an interrupted run, give way."""
+    resume: bool = False
+    """Go on from the last checkpoint, if there is one."""
+    keep_checkpoints: int = 3
+    """How many are kept, beside that of the best epoch."""
+    plan: bool = True
+    """Measure first what the workers will be worth; with one worker there is nothing to."""
+    pick_rounds: bool = False
+    """Take the plan's rounds an epoch, not the recipe's: this changes what is learned."""
 
 
 @dataclass(frozen=True)
@@ -58,69 +75,198 @@ def train(
     target: Path,
     workers: int,
     log: EventLog,
-    replace: bool = False,
+    options: Options | None = None,
 ) -> Trained:
     """Train `recipe` on the corpus' training split with `workers` shards.
 
     Every figure goes to `log`: `start`, `round`, `epoch`, `end`.
 
     Raises:
-        InvalidInputError: too little to train on, or hosts lack a table that is needed there.
-        SentimentError: the target exists, or the loss is no number.
+        InvalidInputError: too little to train on, hosts lack a table that is needed there, or
+            the checkpoint is of another run.
+        SentimentError: the target exists, the loss is no number, or another run has the target.
     """
-    check_target(target, replace=replace)
+    options = options or Options()
+    check_target(target, replace=options.replace)
+    check_unfinished(target, resume=options.resume, replace=options.replace)
     started = time.perf_counter()
-    table_path = str(table.path) if shared(str(spark.sparkContext.master), table.path) else None
-    if recipe.text.table_words:
-        require_table(spark.sparkContext, table.digest, path=table_path)
-    assignment = assign(corpus, workers=workers, validation=recipe.train.validation)
-    reviews = split_rows(spark, corpus, "train", ("position", "text", "label"))
-    counted = count_words(spark, reviews, assignment, recipe.text)
-    vocabulary, vectors, scale = first_vectors(
-        counted, table, text=recipe.text, seed=recipe.train.seed
-    )
-    table_words = None
-    if recipe.text.table_words:
-        table_words = TableWords(table.digest, len(vectors), scale, table_path)
-    shards = encode(
-        spark,
-        reviews,
-        assignment,
-        vocabulary=vocabulary,
-        max_tokens=recipe.text.max_tokens,
-        table_words=table_words,
-    )
-    steps = -(-int(assignment.rows[:workers].max()) // recipe.train.batch_size)
-    fewest = -(-int(assignment.rows[:workers].min()) // recipe.train.batch_size)
-    if fewest < recipe.train.rounds_per_epoch:
-        # A round without a step on some worker would be no round.
-        recipe = with_changes(recipe, rounds_per_epoch=fewest)
-    job = Job(
-        recipe=recipe,
-        vectors=vectors,
-        steps_per_epoch=steps,
-        threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
-        table_words=table_words,
-    )
+    with locked_checkpoints(target) as directory:
+        prepared = prepare(spark, corpus=corpus, table=table, recipe=recipe, workers=workers)
+        _check_slots(spark, workers, log)
+        planned = None
+        if options.plan and workers > 1:
+            log.write("planning")
+            planned = plan_for(spark, prepared, warn=log.warn)
+            log.write("plan", **planned.to_json())
+        if options.pick_rounds:
+            prepared = _with_picked_rounds(prepared, planned, directory, resume=options.resume)
+        run = {
+            "corpus": corpus.digest,
+            "word_table": table.digest,
+            "tokenizer": TOKENIZER,
+            "workers": workers,
+            "recipe": prepared.job.recipe.to_json(),
+        }
+        checkpoints = Checkpoints(directory, run=run, keep=options.keep_checkpoints)
+        begun = _begun(checkpoints, options, log)
+        strategy = strategy_for(spark, prepared, log.warn)
+        _start_workers(strategy, prepared, begun)
+        log.write("start", **start_figures(prepared, corpus=corpus, table=table, begun=begun))
+        outcome = _run(strategy, prepared, checkpoints, begun=begun, log=log)
+        result = _written(prepared, outcome, target, table=table, started=started, options=options)
+        checkpoints.clear()
+    prepared.close()
     log.write(
-        "start",
-        recipe=recipe.to_json(),
-        workers=workers,
-        rows=assignment.training_rows,
-        validation_rows=assignment.validation_rows,
-        rows_without_label=assignment.without_label,
-        vocabulary=len(vocabulary),
-        steps_per_epoch=steps,
-        rounds=recipe.train.epochs * recipe.train.rounds_per_epoch,
-        corpus=str(corpus.path),
-        word_table=table.digest,
+        "end",
+        **(_checked(planned, outcome) if planned else {}),
+        model=str(target),
+        digest=result.digest,
+        kept_epoch=outcome.best.epoch,
+        seconds=round(result.seconds, 3),
+        tokens_per_second=round(result.tokens_per_second),
+        overhead_seconds=round(outcome.overhead, 3),
+        **figures(outcome.best.validation, prefix="validation_"),
     )
-    strategy = Averaging(spark.sparkContext, shards, workers=workers, job=job)
-    outcome = _run(strategy, job, log)
-    network = trained_network(job, outcome.state)
-    seconds = time.perf_counter() - started
+    return result
+
+
+@dataclass
+class _Outcome:
+    """The best epoch so far and what the run has cost."""
+
+    best: Best
+    state: bytes
+    """After the best epoch."""
+    epochs: int = 0
+    tokens: int = 0
+    steps: int = 0
+    """A worker's steps, of all workers: what one worker would make alone."""
+    training_seconds: float = 0.0
+    overhead: float = 0.0
+
+
+def _begun(checkpoints: Checkpoints, options: Options, log: EventLog) -> Checkpoint | None:
+    """The checkpoint that the run goes on from, if it does."""
+    if not options.resume:
+        checkpoints.clear()
+        return None
+    found = checkpoints.latest(log.warn)
+    if found is None:
+        log.warn("there is no checkpoint to go on from: the run begins anew")
+    return found
+
+
+def _start_workers(strategy: Strategy, prepared: Prepared, begun: Checkpoint | None) -> None:
+    """A round of no steps: processes start, and load what they need, before the clock does."""
+    made = begun.rounds if begun else 0
+    parts = prepared.job.recipe.train.rounds_per_epoch
+    strategy.train_round(Round(*divmod(made, parts), steps=0), prepared.job.first_state())
+
+
+def plan_run(
+    spark: SparkSession, *, corpus: Corpus, table: WordTable, recipe: Recipe, workers: int
+) -> Plan:
+    """What a run's workers will be worth; nothing is trained.
+
+    Raises:
+        InvalidInputError: as `train`.
+    """
+    prepared = prepare(spark, corpus=corpus, table=table, recipe=recipe, workers=workers)
+    try:
+        return plan_for(spark, prepared, warn=lambda _: None)
+    finally:
+        prepared.close()
+
+
+def _with_picked_rounds(
+    prepared: Prepared, planned: Plan | None, directory: Path, *, resume: bool
+) -> Prepared:
+    """With the plan's rounds an epoch; a run that goes on keeps those that it began with."""
+    begun = Checkpoints.recorded_run(directory) if resume else None
+    rounds = planned.rounds_per_epoch if planned else None
+    if begun:
+        rounds = int(begun["recipe"]["train"]["rounds_per_epoch"])
+    job = prepared.job
+    return replace(
+        prepared, job=replace(job, recipe=with_changes(job.recipe, rounds_per_epoch=rounds))
+    )
+
+
+def _checked(planned: Plan, outcome: _Outcome) -> dict[str, float]:
+    """The plan beside what came of it: how many times as fast as one worker would have been."""
+    alone = planned.measured.alone_step * outcome.steps
+    return {
+        "predicted_speed_up": round(planned.chosen.speed_up, 3),
+        "measured_speed_up": round(alone / max(outcome.training_seconds, 1e-9), 3),
+    }
+
+
+def _run(
+    strategy: Strategy,
+    prepared: Prepared,
+    checkpoints: Checkpoints,
+    *,
+    begun: Checkpoint | None,
+    log: EventLog,
+) -> _Outcome:
+    """All rounds that are left; the state of the epoch with the lowest validation loss is kept."""
+    job = prepared.job
+    parts, patience = job.recipe.train.rounds_per_epoch, job.recipe.train.patience
+    state = begun.state if begun else job.first_state()
+    best = begun.best if begun else None
+    best_state = checkpoints.state_after(best.rounds) if best else state
+    made = begun.rounds if begun else 0
+    outcome = _Outcome(best or Best(0, 0, Measured()), best_state, epochs=made // parts)
+    while made < job.recipe.train.epochs * parts:
+        if patience is not None and outcome.epochs - outcome.best.epoch >= patience:
+            break
+        which = Round(*divmod(made, parts))
+        result = strategy.train_round(which, state)
+        _check_finite(which, result, checkpoints)
+        state, made = result.state, made + 1
+        outcome.tokens += result.total.tokens
+        outcome.steps += result.total.steps
+        outcome.training_seconds += result.seconds
+        outcome.overhead += result.overhead
+        log.write("round", **round_figures(which, job.recipe, result))
+        if made % parts == 0:
+            _validate(outcome, prepared, state, rounds=made, log=log)
+        kept = outcome.best if outcome.best.epoch else None
+        checkpoints.save(Checkpoint(made, state, kept))
+    return outcome
+
+
+def _validate(
+    outcome: _Outcome, prepared: Prepared, state: bytes, *, rounds: int, log: EventLog
+) -> None:
+    """Measure the state at the end of an epoch; it may be the best so far."""
+    validation = prepared.dealing.validate(prepared.shared_job, state)
+    outcome.epochs += 1
+    better = outcome.best.epoch == 0 or validation.mean_loss < outcome.best.validation.mean_loss
+    log.write(
+        "epoch",
+        epoch=outcome.epochs,
+        round=rounds,
+        best=better,
+        **figures(validation, "validation_"),
+    )
+    if better:
+        outcome.best, outcome.state = Best(outcome.epochs, rounds, validation), state
+
+
+def _written(
+    prepared: Prepared,
+    outcome: _Outcome,
+    target: Path,
+    *,
+    table: WordTable,
+    started: float,
+    options: Options,
+) -> Trained:
+    """The model of the best epoch, as a directory."""
+    job, assignment = prepared.job, prepared.assignment
     about = {
-        "recipe": recipe.to_json(),
+        "recipe": job.recipe.to_json(),
         "word_table": {
             "digest": table.digest,
             "dimensions": table.dimensions,
@@ -130,146 +276,54 @@ def train(
             "rows": assignment.training_rows,
             "validation_rows": assignment.validation_rows,
             "rows_without_label": assignment.without_label,
-            "workers": workers,
+            "workers": assignment.workers,
             "epochs": outcome.epochs,
-            "kept_epoch": outcome.epoch,
+            "kept_epoch": outcome.best.epoch,
         },
         "metrics": {
-            "validation_accuracy": outcome.validation.accuracy,
-            "validation_loss": outcome.validation.mean_loss,
+            "validation_accuracy": outcome.best.validation.accuracy,
+            "validation_loss": outcome.best.validation.mean_loss,
         },
     }
     digest = save_model(
         target,
-        network=network,
-        vocabulary=vocabulary,
-        max_tokens=recipe.text.max_tokens,
+        network=trained_network(job, outcome.state),
+        vocabulary=prepared.vocabulary,
+        max_tokens=job.recipe.text.max_tokens,
         about=about,
-        replace=replace,
+        replace=options.replace,
     )
-    shards.unpersist()
-    result = Trained(
+    return Trained(
         digest=digest,
-        validation=outcome.validation,
-        epoch=outcome.epoch,
+        validation=outcome.best.validation,
+        epoch=outcome.best.epoch,
         epochs=outcome.epochs,
-        tokens_per_second=outcome.tokens / outcome.training_seconds,
-        seconds=seconds,
-        vocabulary=len(vocabulary),
+        tokens_per_second=outcome.tokens / max(outcome.training_seconds, 1e-9),
+        seconds=time.perf_counter() - started,
+        vocabulary=len(prepared.vocabulary),
         assignment=assignment,
     )
-    log.write(
-        "end",
-        model=str(target),
-        digest=digest,
-        kept_epoch=outcome.epoch,
-        seconds=round(seconds, 3),
-        tokens_per_second=round(result.tokens_per_second),
-        overhead_seconds=round(outcome.overhead, 3),
-        **_figures(outcome.validation, prefix="validation_"),
-    )
-    return result
 
 
-def first_vectors(
-    counted: list[tuple[str, int]], table: WordTable, *, text: TextConfig, seed: int
-) -> tuple[Vocabulary, NDArray[np.float32], float]:
-    """The vocabulary, its vectors before training, float32 [words + 2, dimensions], their scale.
-
-    Words the table has get its vectors, brought to a common scale; the others,
-    where the recipe takes them, a small random one. Padding's vector is zero.
-    """
-    words = [word for word, _ in counted]
-    rows = table.find(words)
-    keep = np.flatnonzero(rows >= 0) if text.known_to_table else np.arange(len(words))
-    keep = keep[: text.max_words]
-    rows = rows[keep]
-    if not (rows >= 0).any():
-        raise SentimentError(
-            "the word table has none of the training text's words",
-            todo="build one for this language: sentiment vectors build --help",
+def _check_slots(spark: SparkSession, workers: int, log: EventLog) -> None:
+    at_once = slots(spark.sparkContext)
+    if at_once < workers:
+        log.warn(
+            f"{at_once} of {workers} workers run at a time: they take turns (--workers {at_once})"
         )
-    generator = np.random.default_rng(seed)
-    shape = (len(keep) + FIRST_WORD, table.dimensions)
-    vectors = generator.normal(scale=NEW_WORD_SCALE, size=shape).astype(np.float32)
-    found = table.vectors(rows[rows >= 0])
-    scale = VECTOR_SCALE / found.std()
-    vectors[FIRST_WORD:][rows >= 0] = found * scale
-    vectors[PADDING] = 0
-    return Vocabulary(tuple(words[i] for i in keep)), vectors, float(scale)
 
 
-@dataclass
-class _Outcome:
-    """The best state so far and what the run has cost."""
-
-    state: bytes
-    validation: Measured = field(default_factory=Measured)
-    epoch: int = 0
-    epochs: int = 0
-    tokens: int = 0
-    training_seconds: float = 0.0
-    overhead: float = 0.0
-
-
-def _run(strategy: Averaging, job: Job, log: EventLog) -> _Outcome:
-    """All rounds; the state of the epoch with the lowest validation loss is kept."""
-    train_config = job.recipe.train
-    state = job.first_state()
-    outcome = _Outcome(state)
-    for epoch in range(train_config.epochs):
-        for part in range(train_config.rounds_per_epoch):
-            which = Round(epoch, part)
-            result = strategy.train_round(which, state)
-            state = result.state
-            _check_finite(which, result)
-            outcome.tokens += result.total.tokens
-            outcome.training_seconds += result.seconds
-            outcome.overhead += result.overhead
-            log.write("round", **_round_figures(which, job.recipe, result))
-        validation = strategy.validate(state)
-        outcome.epochs = epoch + 1
-        better = outcome.epoch == 0 or validation.mean_loss < outcome.validation.mean_loss
-        log.write("epoch", epoch=epoch + 1, best=better, **_figures(validation, "validation_"))
-        if better:
-            outcome.state, outcome.validation, outcome.epoch = state, validation, epoch + 1
-        patience = train_config.patience
-        if patience is not None and epoch + 1 - outcome.epoch >= patience:
-            break
-    return outcome
-
-
-def _check_finite(which: Round, result: RoundResult) -> None:
-    if np.isfinite(result.total.loss):
+def _check_finite(which: Round, result: RoundResult, checkpoints: Checkpoints) -> None:
+    overflow = result.total.overflow
+    if overflow is None:
         return
+    shown = ", ".join(map(str, overflow.positions[:_ROWS_SHOWN]))
+    rest = len(overflow.positions) - _ROWS_SHOWN
+    last = checkpoints.newest
     raise SentimentError(
-        f"the loss is no number any more in epoch {which.epoch + 1}, part {which.part + 1}",
+        f"the loss or its gradient is no number any more in epoch {which.epoch + 1}, part "
+        f"{which.part + 1}, step {overflow.step + 1} of the run; the rows of that step have the "
+        f"positions {shown}{f' and {rest} more' if rest > 0 else ''} in the training split; "
+        f"the last good state: {last or 'none'}",
         todo="give a smaller --learning-rate",
     )
-
-
-def _round_figures(which: Round, recipe: Recipe, result: RoundResult) -> dict[str, Any]:
-    total = result.total
-    return {
-        "round": which.number(recipe) + 1,
-        "epoch": which.epoch + 1,
-        **_figures(total, prefix="train_"),
-        "gradient_norm": round(total.gradient_norm / max(total.steps, 1), 4),
-        "steps": total.steps,
-        "tokens": total.tokens,
-        "seconds": round(result.seconds, 3),
-        "overhead_seconds": round(result.overhead, 3),
-        "tokens_per_second": round(total.tokens / result.seconds),
-        "shards": [
-            {"rows": m.reviews, "tokens": m.tokens, "seconds": round(m.seconds, 3)}
-            for m in result.shards
-        ],
-    }
-
-
-def _figures(measured: Measured, prefix: str) -> dict[str, Any]:
-    return {
-        f"{prefix}loss": round(measured.mean_loss, 6),
-        f"{prefix}accuracy": round(measured.accuracy, 6),
-        f"{prefix}rows": measured.reviews,
-    }

@@ -1,15 +1,7 @@
-"""`make bench`, or `python -m tests.bench [--recipe NAME] [--runs N]`."""
+"""`make bench`: training, then scoring, on this machine; or `python -m tests.bench.NAME --help`."""
 
-import click
+from tests.bench import score, train
 
-from tests.bench import throughput
-
-
-@click.command()
-@click.option("--recipe", default="quick", show_default=True)
-@click.option("--runs", default=5, show_default=True)
-def main(recipe: str, runs: int) -> None:
-    throughput.run(recipe, runs=runs)
-
-
-main()
+if __name__ == "__main__":
+    train.main(["--on", "embedded"], standalone_mode=False)
+    score.run()

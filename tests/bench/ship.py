@@ -11,16 +11,12 @@ of the table. The plot at the end is for Mermaid, which Markdown shows.
 """
 
 import json
-import os
 import shlex
-import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,15 +24,12 @@ from typing import Any
 import click
 import numpy as np
 import psutil
-import yaml
 
 from sentiment.vectors import Chunk, WordTable, write_table
+from tests.bench.lab import Lab, lab_of, limited, root
 from tests.bench.measure import machine, ratios, spread
 from tests.cluster import machines
 
-COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
-# The tests' outsider is a fourth worker here.
-WORKERS = ("worker-1", "worker-2", "worker-3", "outsider")
 STORE = "/var/lib/sparkbundle/vectors"
 COPY = "/var/tmp/sparkbundle-bench"
 KEY = "/root/bench-key"
@@ -56,78 +49,6 @@ def made_up(path: Path, rows: int, dimensions: int) -> WordTable:
             yield Chunk([f"word_{first + index}" for index in range(count)], vectors)
 
     return write_table(path, chunks(), source={"name": "made up"})
-
-
-class Lab:
-    """The machines, and `sparkbundle` for them."""
-
-    def __init__(self, home: Path, workers: tuple[str, ...]) -> None:
-        self.workers = workers
-        self.inventory = home / "lab.yml"
-        self.environment = {**os.environ, "SPARKBUNDLE_STATE": str(home / "state")}
-        addresses = {name: {"ansible_host": machines.address(name)} for name in workers}
-        sizes = {"spark_cores": 2, "spark_memory": "1g"}
-        tree = {
-            "all": {
-                "vars": {
-                    "cluster_name": "bench",
-                    "ansible_user": "vagrant",
-                    "ansible_ssh_private_key_file": str(machines.private_key()),
-                },
-                "children": {
-                    "master": {"hosts": {"master": {"ansible_host": machines.address("master")}}},
-                    "workers": {
-                        "hosts": {name: at | sizes for name, at in addresses.items()},
-                    },
-                },
-            }
-        }
-        self.inventory.write_text(yaml.safe_dump(tree))
-
-    def __call__(self, *words: str) -> str:
-        done = self.run(*words)
-        if done.returncode:
-            raise click.ClickException(f"exit code {done.returncode} of {words}: {done.stdout}")
-        return done.stdout
-
-    def run(self, *words: str, stderr: int | None = None) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [COMMAND, *words],
-            env=self.environment | {"SPARKBUNDLE_INVENTORY": str(self.inventory)},
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            check=False,
-        )
-
-    def drop(self, name: str) -> None:
-        """Take the last worker out of the cluster."""
-        self("remove", name)
-        tree = yaml.safe_load(self.inventory.read_text())
-        del tree["all"]["children"]["workers"]["hosts"][name]
-        self.inventory.write_text(yaml.safe_dump(tree))
-        self.workers = tuple(one for one in self.workers if one != name)
-
-
-def root(name: str, command: str) -> str:
-    return machines.attach(name, command).stdout
-
-
-@contextmanager
-def limited(names: tuple[str, ...], rate: str) -> Iterator[None]:
-    """Every link with this rate in each direction."""
-    limit = f"root tbf rate {rate} burst 256kb latency 25ms"
-    for name in names:
-        root(name, f"tc qdisc replace dev eth0 {limit}")
-        inside = machines.MACHINES[name].interface
-        subprocess.run(["tc", "qdisc", "replace", "dev", inside, *limit.split()], check=True)
-    try:
-        yield
-    finally:
-        for name in names:
-            root(name, "tc qdisc del dev eth0 root")
-            inside = machines.MACHINES[name].interface
-            subprocess.run(["tc", "qdisc", "del", "dev", inside, "root"], check=True)
 
 
 def sent_bytes() -> int:
@@ -228,17 +149,14 @@ def main(
     peers: bool,
     path: Path | None,
 ) -> None:
-    home = Path(tempfile.mkdtemp(prefix="bench-ship-", dir="/var/tmp"))
     counts = tuple(sorted(set(counts), reverse=True))
-    workers = WORKERS[: counts[0]]
-    machines.up(("master", *workers))
-    machines.fresh("master", *workers)
-    try:
-        lab = Lab(home, workers)
-        lab("up")
-        for name in ("master", *workers):
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-ship-", dir="/var/tmp") as folder,
+        lab_of(Path(folder), counts[0]) as lab,
+    ):
+        for name in ("master", *lab.workers):
             root(name, "apt-get install -y -qq rsync >/dev/null 2>&1")
-        table = made_up(home / "table", rows, dimensions)
+        table = made_up(Path(folder) / "table", rows, dimensions)
         size = sum(file.bytes for file in table.manifest.files.values())
         lab("vectors", "ship", str(table.path))
         key = shlex.quote(machines.private_key().read_text())
@@ -252,9 +170,6 @@ def main(
         _show(figures, size=size, rate=rate, runs=runs)
         if path:
             path.write_text(json.dumps(figures, indent=1))
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-        machines.destroy()
 
 
 def _compare(lab: Lab, digest: str, *, size: int, runs: int, peers: bool) -> dict[str, Any]:

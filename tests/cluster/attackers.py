@@ -71,6 +71,8 @@ def intrude(kind: str, secrets: Secrets) -> "subprocess.CompletedProcess[str]":
     program = (
         f"umask 077; cat > {kind}.properties; export SPARK_LOCAL_IP={here}; "
         f"export PYSPARK_SUBMIT_ARGS='--properties-file {kind}.properties pyspark-shell'; "
+        # A driver that was turned away may hang while it stops: Spark's trouble, not the cluster's.
+        "timeout --kill-after=5 150 "
         "/opt/sparkbundle/current/bin/python attacks.py count 7000 2>&1; "
         f"code=$?; rm {kind}.properties; exit $code"
     )

@@ -21,7 +21,7 @@ from tests.test_documents import blocks
 
 TRAINING = (
     *("--recipe", "quick", "--epochs", "5", "--rounds-per-epoch", "4"),
-    *("--learning-rate", "0.01", "--workers", "3"),
+    *("--learning-rate", "0.01", "--workers", "3", "--no-plan"),
 )
 TEXTS = ("A wonderful little film.", "Not good, not terrible, just dull.")
 
@@ -47,11 +47,10 @@ def table(here: Sentiment) -> Path:
     return path
 
 
-def start_training(cluster: Cluster, corpus: Path, table: Path) -> str:
+def start_training(cluster: Cluster, corpus: Path, table: Path, *words: str) -> str:
     """Submit a training; its id, once some rounds are done."""
-    told = cluster.json(
-        "submit", "sentiment", "train", f"@{corpus}", "model", "--vectors", f"@{table}", *TRAINING
-    )
+    given = (f"@{corpus}", "model", "--vectors", f"@{table}", *TRAINING, *words)
+    told = cluster.json("submit", "sentiment", "train", *given)
     job = told["id"]
     wait_until(lambda: rounds(cluster, job) >= 2, seconds=240)
     assert cluster.state(job) == "RUNNING"
@@ -133,37 +132,73 @@ def test_the_commands_of_the_readme(cluster: Cluster, corpus: Path, table: Path,
     assert (tmp_path / "model/model.json").is_file()
 
 
-def test_executor_and_master_killed(
-    cluster: Cluster, corpus: Path, table: Path, undisturbed, tmp_path: Path
-):
-    """F1, F5: kill -9 of an executor's JVM, then of the master, with a training running."""
-    job = start_training(cluster, corpus, table)
-    killed = root("worker-1", "pkill -9 -c -f [C]oarseGrainedExecutorBackend")
-    assert int(killed) >= 1
-    before = rounds(cluster, job)
-    wait_until(lambda: rounds(cluster, job) > before, seconds=120)
-    pid = root("master", "systemctl show -P MainPID spark-master")
+def kill_executor(cluster: Cluster, job: str) -> None:
+    """F1: kill -9 of an executor's JVM."""
+    assert int(root("worker-1", "pkill -9 -c -f [C]oarseGrainedExecutorBackend")) >= 1
+
+
+def kill_driver(cluster: Cluster, job: str) -> None:
+    """kill -9 of the driver, and `resume`, which goes on from the last checkpoint."""
+    pid = root("master", f"systemctl show -P MainPID sparkbundle-job-{job}")
     root("master", f"kill -9 {pid}")
-    wait_until(lambda: cluster.popen("status").wait() == 0, seconds=90)
-    assert root("master", "systemctl show -P MainPID spark-master") != pid
-    assert digest(cluster, job, tmp_path / "model") == undisturbed[0]
-    cluster.invariant()
+    wait_until(lambda: cluster.state(job) == "FAILED", seconds=60)
+    told = cluster.json("jobs", job)
+    assert told["reason"] == "killed by SIGKILL"
+    assert cluster.json("resume", job)["id"] == job
 
 
-def test_a_worker_machine_lost(
-    cluster: Cluster, corpus: Path, table: Path, undisturbed, tmp_path: Path
-):
-    """F3: the plug is pulled on a worker's machine in mid-training, and it comes back later."""
-    job = start_training(cluster, corpus, table)
+def kill_master(cluster: Cluster, job: str) -> None:
+    """F5: kill -9 of the master; another one takes over what it had written down."""
+    before = root("master", "systemctl show -P MainPID spark-master")
+    root("master", f"kill -9 {before}")
+    wait_until(
+        lambda: root("master", "systemctl show -P MainPID spark-master") not in (before, "0\n"),
+        seconds=60,
+    )
+
+
+def lose_machine(cluster: Cluster, job: str) -> None:
+    """F3: the plug is pulled on a worker's machine."""
     machines.force_stop("worker-2")
+    told = cluster.json("status", code=1)
+    lost = next(host for host in told["hosts"] if host["name"] == "worker-2")
+    assert "cannot be reached" in lost["faults"][0] or "in time" in lost["faults"][0]
+
+
+@pytest.mark.parametrize("strategy", ["averaging", "allreduce"])
+def test_in_every_misfortune_a_training_ends_as_if_undisturbed(
+    cluster: Cluster, here: Sentiment, corpus: Path, table: Path, undisturbed, tmp_path, strategy
+):
+    """An executor, the driver and the master killed, a worker's machine lost: each in mid-round.
+
+    With averaging the model is the same, bit for bit; with allreduce the order of additions is
+    that of the workers that are left.
+    """
+    job = start_training(cluster, corpus, table, "--strategy", strategy)
     try:
-        told = cluster.json("status", code=1)
-        lost = next(host for host in told["hosts"] if host["name"] == "worker-2")
-        assert "cannot be reached" in lost["faults"][0] or "in time" in lost["faults"][0]
-        assert digest(cluster, job, tmp_path / "model") == undisturbed[0]
+        for misfortune in (kill_executor, kill_driver, kill_master, lose_machine):
+            assert cluster.state(job) == "RUNNING", f"ended before {misfortune.__name__}"
+            misfortune(cluster, job)
+            before = rounds(cluster, job)
+            wait_until(lambda before=before: rounds(cluster, job) > before, seconds=240)
+        model = tmp_path / "model"
+        ended = digest(cluster, job, model)
     finally:
         machines.start("worker-2")
+    said = cluster("logs", job).stdout
+    told = [int(number) for number in re.findall(r"(?m)^round (\d+)/20 ", said)]
+    assert sorted(set(told)) == list(range(1, 21))
+    assert len(told) <= 21, "at most a round is made again after the driver's end"
+    if strategy == "averaging":
+        assert ended == undisturbed[0]
+    else:
+        summed, averaged = (
+            here.json("evaluate", "--model", one, "--reviews", corpus)["accuracy"]
+            for one in (model, undisturbed[1])
+        )
+        assert abs(summed - averaged) < 0.1
     wait_until(lambda: cluster.popen("status").wait() == 0, seconds=120)
+    wait_until(lambda: root("worker-1", "pgrep -c -f [p]yspark.daemon; true") == "0\n", seconds=60)
     cluster.invariant()
 
 

@@ -51,8 +51,8 @@ def no_registry(cluster: Cluster):
     subprocess.run(["iptables", "-w", "-D", "FORWARD", *rule], check=True)
 
 
-@pytest.mark.parametrize("step", range(3, 11))
-def test_a_deploy_killed_in_any_phase(cluster: Cluster, no_registry, step: int):
+@pytest.mark.parametrize("step", [3, 5, 6, 8, 10])
+def test_a_deploy_killed_in_mid_phase(cluster: Cluster, no_registry, step: int):
     """F8: SIGKILL to the operator's process as soon as a phase has begun; the next run goes on.
 
     The first of these deploys finds bare hosts, the last one an almost complete cluster.

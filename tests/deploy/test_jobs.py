@@ -117,6 +117,38 @@ def test_a_killed_driver(ticking: dict[str, Any], one: CommandLine):
     wait_until(lambda: not one.processes("one", f"job-{ticking['id']}"))
 
 
+# Its child hears no SIGTERM: it is there for a while after the job's result.
+COUNT_APP = """
+import pathlib, subprocess, sys
+subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 30"])
+made = pathlib.Path("made.txt")
+with made.open("a") as file:
+    file.write("run\\n")
+print("words", sys.argv[1:], flush=True)
+sys.exit(0 if len(made.read_text().splitlines()) > 1 else 7)
+"""
+
+
+def test_a_job_that_failed_is_resumed_in_its_folder(one: CommandLine):
+    (one.home / "count.py").write_text(COUNT_APP)
+    job = json.loads(one("submit", *ON, "--wait", "--json", "count.py", "a", code=7).stdout)
+    assert f"sparkbundle resume --name one {job['id']}" in one("jobs", *ON, job["id"]).stderr
+    done = one("resume", *ON, "--wait", job["id"], "--more", "b", "--and", "a")
+    assert "--- resumed at" in done.stdout
+    assert "words ['a', '--more', 'b', '--and', 'a']" in done.stdout
+    again = _find(one, "last")
+    assert (again["id"], again["state"], again["exit"]) == (job["id"], "SUCCEEDED", 0)
+    assert again["started"] > job["started"]
+    assert Path(job["work"], "made.txt").read_text() == "run\nrun\n"
+    assert "has succeeded" in one("resume", *ON, job["id"], code=3).stderr
+
+
+def test_a_job_that_runs_is_not_resumed(ticking: dict[str, Any], one: CommandLine):
+    assert "still runs" in one("resume", *ON, ticking["id"], code=3).stderr
+    assert _find(one, ticking["id"])["state"] == "RUNNING"
+    assert "there is no job" in one("resume", *ON, "none-such", code=3).stderr
+
+
 def test_a_killed_watcher_does_not_leave_the_driver(ticking: dict[str, Any], one: CommandLine):
     watcher = next(p for p in one.processes("one") if "supervise" in p.cmdline())
     watcher.kill()

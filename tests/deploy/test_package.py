@@ -106,7 +106,7 @@ def test_the_playbooks_find_their_roles(package: Package):
 
 def test_its_commands_run_without_a_checkout(package: Package, tmp_path: Path):
     (entry_points,) = package.folder.glob("sparkbundle-*.dist-info/entry_points.txt")
-    assert "sparkbundle = sparkbundle.cli:main" in entry_points.read_text()
+    assert "sparkbundle = sparkbundle.__main__:main" in entry_points.read_text()
     start = "from sparkbundle.cli import main; main()"
     assert "One command to a secured Spark cluster" in package.python(start, "--help")
     inventory = tmp_path / "hosts.yml"

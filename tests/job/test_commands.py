@@ -1,6 +1,7 @@
 """Wrong use and bad input of train, evaluate and score: one message, the right exit code."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -102,6 +103,21 @@ def test_fewer_steps_than_rounds_make_fewer_rounds(
     recipe = json.loads((tmp_path / "m" / "model.json").read_text())["recipe"]
     assert recipe["train"]["rounds_per_epoch"] == 2  # 1,200 reviews, one shard
     assert recipe["extra"]["rounds_per_epoch"] == "2"
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_the_rows(
+    sentiment: Sentiment, corpus: Path, table: Path, tmp_path: Path
+):
+    words = ("train", corpus, tmp_path / "m", "--vectors", table, "--learning-rate", "1e38")
+    there = ("--workers", "2", "--master", "local[1]")
+    shown = message(sentiment, *words, *there, "--no-plan", code=1)
+    assert "1 of 2 workers run at a time: they take turns" in shown
+    assert "no number any more in epoch 1, part 1, step" in shown
+    assert re.search(r"rows of that step have the positions \d+, \d+", shown)
+    assert "the last good state: none" in shown
+    assert "smaller --learning-rate" in shown
+    assert not (tmp_path / "m").exists()
+    assert not (tmp_path / "m.checkpoints").exists()
 
 
 def test_a_cluster_that_does_not_answer_is_named(

@@ -2,7 +2,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.examples import Examples, join, pack, padded, scoring_batches, training_batches
+from sentiment.examples import (
+    Examples,
+    batch_sizes,
+    join,
+    pack,
+    padded,
+    scoring_batches,
+    training_batches,
+)
 
 reviews = st.lists(st.lists(st.integers(1, 1000), max_size=30), min_size=1, max_size=40)
 
@@ -56,15 +64,20 @@ def test_join_does_not_depend_on_the_parts(rows, parts, random):
 
 @given(reviews, st.integers(1, 8), st.integers(0, 3))
 def test_every_review_is_in_one_training_batch_of_an_epoch(rows, size, seed):
-    batches = training_batches(packed(rows), batch_size=size, seed=(seed,))
+    steps = -(-len(rows) // size)
+    batches = training_batches(packed(rows), steps=steps, seed=(seed,), shard=1)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(rows)))
-    assert len(batches) == -(-len(rows) // size)
+    assert len(batches) == steps
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert batch_sizes(len(rows), steps=steps, seed=(seed,)).tolist() == sizes
 
 
 def test_training_batches_depend_on_the_seed_alone():
     examples = packed([[1] * (i % 17 + 1) for i in range(500)])
     first, same, other = (
-        training_batches(examples, batch_size=8, seed=s) for s in ((1, 0), (1, 0), (1, 1))
+        training_batches(examples, steps=63, seed=s, shard=0) for s in ((1, 0), (1, 0), (1, 1))
     )
     assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
@@ -73,7 +86,7 @@ def test_training_batches_depend_on_the_seed_alone():
 def test_training_batches_hold_little_padding():
     lengths = np.random.default_rng(1).integers(1, 400, 4000)
     examples = packed([[1] * n for n in lengths])
-    batches = training_batches(examples, batch_size=32, seed=(1,))
+    batches = training_batches(examples, steps=125, seed=(1,), shard=0)
     padded_tokens = sum(lengths[rows].max() * len(rows) for rows in batches)
     assert padded_tokens < 1.1 * lengths.sum()
 

@@ -14,7 +14,7 @@ GOOD = "text,label\na fine film,1\na dull film,0\n"
 
 def sentiment(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-m", "sentiment.cli", "ingest", *map(str, arguments)],
+        [sys.executable, "-m", "sentiment", "ingest", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from py4j.protocol import Py4JError
 
+from sentiment.session import interrupted
 from tests.conftest import Sentiment
 
 
@@ -42,3 +46,31 @@ def test_ctrl_c_while_spark_starts_leaves_no_jvm(tmp_path: Path, after: float):
     while jvms(tmp_path):
         assert time.monotonic() < deadline, "a JVM is left"
         time.sleep(0.1)
+
+
+def test_an_error_that_ctrl_c_left_behind_is_ctrl_c():
+    """Py4j cancels the call that was cut, and may fail at that."""
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise Py4JError("Gateway must be connected to send cancel cmd.")  # noqa: B904
+    except Py4JError as error:
+        assert interrupted(error)
+    assert not interrupted(Py4JError("the connection is lost"))
+
+
+@pytest.mark.parametrize("command", ["sentiment", "sparkbundle"])
+@pytest.mark.parametrize("after", [0.01, 0.05])
+def test_ctrl_c_while_python_loads_the_command_shows_no_traceback(command: str, after: float):
+    """A clock in the process itself: before Python has started, it is nobody's to catch."""
+    code = (
+        f"import signal; from {command}.__main__ import main;"
+        "signal.signal(signal.SIGALRM, signal.default_int_handler);"
+        f"signal.setitimer(signal.ITIMER_REAL, {after}); main()"
+    )
+    words = [sys.executable, "-c", code, "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,14 +3,14 @@ import torch
 from torch import nn
 
 from sentiment import recipes
-from sentiment.network import GravesLSTM, SentimentNetwork
+from sentiment.network import GravesLSTM, Ngrams, SentimentNetwork
 
 from .conftest import small_network
 
 
 def test_a_bidirectional_network_equals_torchs_on_packed_sequences():
     """Two LSTMs, one over each review reversed, are torch's bidirectional LSTM."""
-    network = small_network(recipes.best())
+    network = small_network(recipes.with_changes(recipes.best(), ngrams=0))
     forward, backward = network.directions
     both = nn.LSTM(12, 24, bidirectional=True)
     both.load_state_dict(
@@ -64,3 +64,22 @@ def test_frozen_vectors_have_no_gradient():
     vectors = torch.randn(10, 4)
     frozen = SentimentNetwork(recipes.talk().model, vectors=vectors)
     assert not frozen.embedding.weight.requires_grad
+
+
+def test_ngrams_add_the_weights_of_words_and_pairs_by_the_root_of_the_length():
+    config = recipes.with_changes(recipes.best(), ngrams=5000).model
+    bag = Ngrams(config).eval()
+    nn.init.normal_(bag.weight)
+    ids = torch.tensor([[5], [7], [5], [7], [0]])
+
+    def says(*words: int) -> float:
+        with torch.no_grad():
+            return float(bag(torch.tensor(words)[:, None], torch.tensor([len(words)])))
+
+    told = bag(ids, torch.tensor([4])).item()  # the last is padding
+    one = {i: says(i) for i in (5, 7)}
+    # Two words alone are both words and their pair, by the root of two.
+    pair = {(i, j): says(i, j) * 2**0.5 - one[i] - one[j] for i, j in ((5, 7), (7, 5))}
+    assert pair[5, 7] != pytest.approx(pair[7, 5])
+    expected = (2 * one[5] + 2 * one[7] + 2 * pair[5, 7] + pair[7, 5]) / 2
+    assert told == pytest.approx(expected, abs=1e-5)

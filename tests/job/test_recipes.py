@@ -1,7 +1,7 @@
 import pytest
 
 from sentiment.errors import InvalidInputError
-from sentiment.recipes import RECIPES, best, quick, talk, with_changes
+from sentiment.recipes import RECIPES, best, for_workers, quick, talk, with_changes
 
 
 def test_the_talks_settings():
@@ -44,3 +44,27 @@ def test_changes_are_made_and_recorded_and_none_is_no_change():
 def test_values_out_of_range_are_refused(change):
     with pytest.raises(InvalidInputError, match=next(iter(change)).replace("_", ".")):
         with_changes(quick(), **change)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "workers", "times", "rounds"),
+    [
+        ("averaging", 1, 1, 2),
+        ("averaging", 2, 1, 2),
+        ("averaging", 4, 2**0.5, 4),
+        ("averaging", 100, 2, 4),
+        ("allreduce", 1, 1, 2),
+        ("allreduce", 2, 2**0.5, 2),
+        ("allreduce", 4, 2, 4),
+    ],
+)
+def test_more_workers_learn_at_a_higher_rate_and_agree_more_often(strategy, workers, times, rounds):
+    recipe = for_workers(with_changes(quick(), strategy=strategy), workers)
+    assert recipe.optimizer.learning_rate == pytest.approx(0.003 * times)
+    assert recipe.train.rounds_per_epoch == rounds
+
+
+def test_values_that_were_given_and_those_of_the_talk_stay():
+    given = with_changes(quick(), learning_rate=0.01, rounds_per_epoch=1)
+    assert for_workers(given, 8) == given
+    assert for_workers(talk(), 8) == talk()

@@ -17,7 +17,13 @@ def report():
         for i in range(1, 9)
     ]
     epochs = [
-        {"event": "epoch", "epoch": i, "validation_loss": 0.4, "validation_accuracy": 0.8}
+        {
+            "event": "epoch",
+            "epoch": i,
+            "round": 4 * i,
+            "validation_loss": 0.4,
+            "validation_accuracy": 0.8,
+        }
         for i in (1, 2)
     ]
     return Report(

@@ -133,7 +133,8 @@ def test_a_training_with_the_full_table_needs_it_on_every_host(
     """Where hosts share no folder: refused before any work, and well once it is shipped."""
     monkeypatch.setitem(sentiment.env, "SPARKBUNDLE_SHARED_FOLDERS", "")
     model = tmp_path / "model"
-    training = ("train", corpus, model, "--vectors", table, "--table-words", "--epochs", "1")
+    training = ("train", corpus, model, "--vectors", table, "--table-words", "--epochs", "2",
+                "--learning-rate", "0.01")  # fmt: skip
     refused = sentiment(*training, code=3)
     assert "1 of 1 hosts cannot use the word table" in refused.stderr
     assert f"{HOST}: this host does not have the word table" in refused.stderr

@@ -21,12 +21,17 @@ pytestmark = pytest.mark.usefixtures("sentiment")
 def test_training_learns_and_says_what_it_did(trained: Path, corpus: Path):
     events = read_events(trained.with_name("model.events.jsonl"))
     kinds = [event["event"] for event in events]
-    assert kinds == ["start", *(["round"] * 4 + ["epoch"]) * 3, "end"]
-    start, end = events[0], events[-1]
+    assert kinds == ["planning", "plan", "start", *(["round"] * 4 + ["epoch"]) * 3, "end"]
+    start, end = events[2], events[-1]
     rows = json.loads((corpus / "manifest.json").read_text())["splits"]["train"]["rows"]
     assert start["rows"] + start["validation_rows"] == rows
     assert start["validation_rows"] == pytest.approx(rows / 20, abs=1)
     assert end["validation_accuracy"] > 0.65
+    plan = events[1]
+    assert plan["measured"]["workers"] == 2
+    assert plan["chosen"] in plan["rows"]
+    assert {row["strategy"] for row in plan["rows"]} == {"averaging", "allreduce"}
+    assert end["predicted_speed_up"] == round(plan["chosen"]["speed_up"], 3)
     for event in events[1:-1]:
         if event["event"] == "round":
             assert len(event["shards"]) == 2

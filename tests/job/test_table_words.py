@@ -98,15 +98,17 @@ def test_such_a_model_names_its_table_and_needs_it(saved, table, tmp_path, monke
 
 
 def test_training_changes_the_vocabulary_and_never_the_table(table, table_words):
-    recipe = recipes.with_changes(recipes.quick(), table_words=True, hidden=16, batch_size=4)
+    recipe = recipes.with_changes(
+        recipes.quick(), table_words=True, tune_vectors=True, hidden=16, batch_size=4
+    )
     vectors = some_vectors(len(WORDS) + FIRST_WORD, 12)
     vectors[0] = 0
-    job = Job(recipe, vectors, steps_per_epoch=2, threads=1, table_words=table_words)
+    job = Job(recipe, vectors, rows=(8,), threads=1, table_words=table_words)
     tokens = [["the", "gripping"], ["tedious", "film"], ["wooden"], ["was", "haunting"]] * 2
     ids = encode(tokens, Vocabulary(WORDS), table_words)
     examples = pack(ids, labels=[1, 0, 0, 1] * 2, positions=range(8))
     before = (table.path / "vectors.npy").read_bytes()
-    runs = {run_round(job, examples, Round(0, 0), shard=0, state=job.first_state())[0]
+    runs = {run_round(job, [(0, examples)], Round(0, 0), state=job.first_state())[0]
             for _ in range(2)}  # fmt: skip
     assert len(runs) == 1  # a pure function, the table included
     assert initial_state(job.network(), recipe.optimizer)["model.embedding.weight"].shape == (

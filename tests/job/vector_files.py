@@ -16,7 +16,7 @@ from sentiment.files import sha256_of
 from sentiment.vectors import Chunk, write_table
 
 GENSIM_DATA = Path(gensim.__file__).parent / "test" / "test_data"
-COMMAND = [sys.executable, "-m", "sentiment.cli", "vectors"]
+COMMAND = [sys.executable, "-m", "sentiment", "vectors"]
 
 
 def run(*arguments, **settings):

@@ -15,6 +15,7 @@ from sparkbundle.commands.pull import pull
 from sparkbundle.commands.push import push
 from sparkbundle.commands.remove import remove
 from sparkbundle.commands.restart import restart
+from sparkbundle.commands.resume import resume
 from sparkbundle.commands.run import run
 from sparkbundle.commands.ssh import ssh
 from sparkbundle.commands.status import status
@@ -35,6 +36,7 @@ COMMANDS: tuple[click.Command, ...] = (
     jobs,
     logs,
     cancel,
+    resume,
     vectors,
     ssh,
     run,

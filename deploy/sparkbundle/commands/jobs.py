@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from sparkbundle import jobs as jobs_of
 from sparkbundle import jobs_view
 from sparkbundle.commands.options import inventory_option, json_option, name_option
-from sparkbundle.jobs import RUNNING, Target
+from sparkbundle.jobs import RUNNING, SUCCEEDED, Target
 from sparkbundle.jobs_targets import open_target
 from sparkbundle.output import next_steps, print_json, print_pairs
 
@@ -98,7 +98,11 @@ def _show_one(target: Target, name: str, *, as_json: bool) -> None:
             f"sparkbundle cancel{target.options} {found.id}",
         )
     else:
-        next_steps(f"sparkbundle logs{target.options} {found.id}")
+        again = [f"sparkbundle resume{target.options} {found.id}"]
+        next_steps(
+            f"sparkbundle logs{target.options} {found.id}",
+            *(again if found.state != SUCCEEDED else []),
+        )
 
 
 def _show_all(target: Target, *, as_json: bool) -> None:

@@ -72,7 +72,7 @@ def submit(
             warn("--memory has no effect on this machine: it is for hosts (-i)")
         job = start(target, request)
         if not wait:
-            _show_started(target, job, as_json=as_json)
+            show_started(target, job, as_json=as_json)
             return
         context.exit(watch(target, job, as_json=as_json).exit_code)
 
@@ -103,7 +103,8 @@ def watch(target: Target, job: Job, *, as_json: bool) -> Job:
     return ended
 
 
-def _show_started(target: Target, job: Job, *, as_json: bool) -> None:
+def show_started(target: Target, job: Job, *, as_json: bool) -> None:
+    """Say where a job that runs now can be seen, and end the command."""
     if as_json:
         print_json(job.as_json())
         return

@@ -54,6 +54,25 @@ def is_running(launcher: Launcher, folder: JobFolder) -> bool:
     """Whether a job runs now."""
     if read_result(folder) is not None:
         return False
+    return _has_processes(launcher, folder)
+
+
+def wait_until_gone(
+    launcher: Launcher, folder: JobFolder, *, seconds: float = _GRACE_SECONDS
+) -> None:
+    """Wait until nothing of a job is left: its group is cleared away after its result is written.
+
+    Raises:
+        AgentError: it does not end within so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while _has_processes(launcher, folder):
+        if time.monotonic() > deadline:
+            raise AgentError("does not end", where=folder.id, code=1)
+        time.sleep(0.1)
+
+
+def _has_processes(launcher: Launcher, folder: JobFolder) -> bool:
     return is_locked(folder.lock) or folder.id in launcher.running()
 
 
@@ -149,11 +168,7 @@ class Process:
 
     def stop(self, folder: JobFolder) -> None:
         """See Launcher. Who watches the job sees the mark and ends it."""
-        deadline = time.monotonic() + TERM_SECONDS + _GRACE_SECONDS
-        while is_locked(folder.lock):
-            if time.monotonic() > deadline:
-                raise AgentError("does not end", where=folder.id, code=1)
-            time.sleep(0.1)
+        wait_until_gone(self, folder, seconds=TERM_SECONDS + _GRACE_SECONDS)
 
 
 def _devices() -> list[str]:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from .frames import send_log
-from .launchers import Launcher, Process, Systemd, is_running
-from .records import RUNNING, AgentError, JobFolder, describe, is_locked, write_result
-from .request import make_record, write_settings
+from .launchers import Launcher, Process, Systemd, is_running, wait_until_gone
+from .records import RUNNING, SUCCEEDED, AgentError, JobFolder, describe, is_locked, write_result
+from .request import make_record, record_again, write_settings
 from .running import become, out_of_memory, supervise
 from .settings import Settings, check_master, host_settings, own_settings
 from .store import KEPT, Owner, Store, read_request
@@ -68,6 +68,24 @@ class Agent:
                 raise
         self.prune(KEPT)
         return self.show(job.final)
+
+    def resume(self, folder: JobFolder, settings: Settings) -> dict[str, Any]:
+        """Run an ended job again in its folder, with the words of standard input behind its own."""
+        words = read_request(sys.stdin.buffer)["words"]
+        state, before = self.show(folder)["state"], folder.read()
+        if state == RUNNING:
+            raise AgentError("still runs", where=folder.id, running=folder.id)
+        if state == SUCCEEDED:
+            raise AgentError("has succeeded: there is nothing to go on with", where=folder.id)
+        check_master(settings)
+        wait_until_gone(self.launcher, folder)
+        with self.store.reopened(folder) as job:
+            if folder.read() != before:
+                raise AgentError("was resumed by somebody else", where=folder.id)
+            record = record_again(before, words, folder=folder, settings=settings)
+            job.begin(record)
+            self.launcher.start(folder, lock=job.lock, record=record)
+        return self.show(folder)
 
     def cancel(self, folder: JobFolder) -> dict[str, Any]:
         """End a job; `changed` tells whether there was anything to end."""
@@ -124,7 +142,7 @@ def _arguments() -> argparse.Namespace:
     words.add_parser("start")
     words.add_parser("list")
     words.add_parser("stop")
-    for name in ("show", "cancel", "exec", "ended"):
+    for name in ("show", "resume", "cancel", "exec", "ended"):
         words.add_parser(name).add_argument("job")
     logs = words.add_parser("logs")
     logs.add_argument("job")
@@ -176,6 +194,9 @@ def _answer_for(
     match asked.word:
         case "show":
             return {"job": agent.show(folder)}
+        case "resume":
+            settings = host_settings() if asked.jobs is None else own_settings()
+            return {"job": agent.resume(folder, settings)}
         case "cancel":
             return agent.cancel(folder)
         case "logs":

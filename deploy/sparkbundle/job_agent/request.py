@@ -1,7 +1,7 @@
 """From what was asked for to the command line that is run."""
 
 import getpass
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,31 @@ def make_command(request: Mapping[str, Any], *, folder: JobFolder, settings: Set
         if names := request.get(key):
             command += [option, ",".join(str(files / name) for name in names)]
     return [*command, str(files / request["main"]), *words]
+
+
+def record_again(
+    record: Mapping[str, Any], words: Sequence[str], *, folder: JobFolder, settings: Settings
+) -> dict[str, Any]:
+    """The content of job.json for another run of the same job, with more words behind its own.
+
+    It runs with what is installed now: the release of its first run may be gone.
+
+    Raises:
+        AgentError: what is to be run is not installed, or the record cannot be read.
+    """
+    if not record.get("command"):
+        raise AgentError("its description cannot be read", where=str(folder.record))
+    program = settings.programs / SENTIMENT
+    if record["app"] != SENTIMENT:
+        program = settings.spark_home / "bin" / "spark-submit"
+    _, *given = record["command"]
+    return {
+        **record,
+        "command": [_installed(program), *given, *words],
+        "environment": settings.for_job(folder),
+        "started": now_text(),
+        "release": settings.release,
+    }
 
 
 def write_settings(request: Mapping[str, Any], *, folder: JobFolder, settings: Settings) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tarfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .records import LAST, AgentError, JobFolder, blank_result, is_id, new_id
 KEPT = 50
 _SPARE_BYTES = 64 << 20
 _BLOCK = 1 << 20
+_LOCK_TRIES = 4
 # While it is being made, and while it is being removed, a folder has such a name.
 _NEW = ".new-"
 _GONE = ".gone-"
@@ -39,6 +41,28 @@ class NewJob:
     folder: JobFolder
     final: JobFolder
     lock: IO[bytes]
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A job that has ended and is to run again. `lock` is held until it does."""
+
+    folder: JobFolder
+    lock: IO[bytes]
+
+    def begin(self, record: Mapping[str, object]) -> None:
+        """Forget how it ended; write what is run now, and a line into its output."""
+        folder = self.folder
+        aside = folder.directory / f"{_NEW}{folder.record.name}"
+        shutil.copy2(folder.record, aside)  # with its mode
+        told = folder.record.stat()
+        os.chown(aside, told.st_uid, told.st_gid)
+        aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        with folder.log.open("a", encoding="utf-8") as log:
+            log.write(f"--- resumed at {record['started']}\n")
+        folder.cancelled.unlink(missing_ok=True)
+        blank_result(folder)
+        aside.replace(folder.record)
 
 
 @dataclass(frozen=True)
@@ -106,6 +130,27 @@ class Store:
             raise cannot_write(error, self.root) from error
         finally:
             shutil.rmtree(folder.directory, ignore_errors=True)
+
+    @contextmanager
+    def reopened(self, folder: JobFolder) -> Iterator[Reopened]:
+        """Take a job's folder to run it again. If the block fails, the job has ended as before.
+
+        Raises:
+            AgentError: it is being started or watched, or cannot be written.
+        """
+        try:
+            with folder.lock.open("r+b") as lock:
+                if not _taken(lock):
+                    raise AgentError("still runs", where=folder.id, running=folder.id)
+                before = [(path, path.read_bytes()) for path in _marks(folder) if path.exists()]
+                try:
+                    yield Reopened(folder, lock)
+                except BaseException:
+                    for path, content in before:
+                        path.write_bytes(content)
+                    raise
+        except OSError as error:
+            raise cannot_write(error, self.root) from error
 
     def finish(self, job: NewJob, record: Mapping[str, object]) -> None:
         """Write the record, give the job what is its own, and let the folder appear."""
@@ -209,6 +254,11 @@ class Store:
             raise cannot_write(error, self.root) from error
 
 
+def _marks(folder: JobFolder) -> tuple[Path, ...]:
+    """The files that say what a job runs and how it ended."""
+    return folder.record, folder.result, folder.cancelled
+
+
 def cannot_write(error: OSError, path: Path) -> AgentError:
     """The error for a path that refuses a write."""
     full = error.errno in {errno.ENOSPC, errno.EDQUOT}
@@ -225,6 +275,16 @@ def _abandoned(path: Path) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
     return not (path / "lock").exists()
+
+
+def _taken(lock: IO[bytes]) -> bool:
+    """Whether the lock is ours now. Who looks whether a job runs holds it for an instant."""
+    for _ in range(_LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _write(path: Path, content: IO[bytes], *, size: int, alive: Callable[[], None]) -> None:

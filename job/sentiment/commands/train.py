@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,10 +12,28 @@ from sentiment.output import (
     next_step,
     result_json,
     result_table,
+    say,
 )
 from sentiment.recipes import RECIPES, with_changes
 
-DEFAULT_WORKERS = 2
+if TYPE_CHECKING:
+    from sentiment.plan import Plan
+
+_AUTO = "auto"
+
+
+class _Rounds(click.ParamType[int | str]):
+    """A number, or `auto`."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: int | str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        try:
+            return _AUTO if value == _AUTO else int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor {_AUTO}", param, ctx)
 
 
 @click.command()
@@ -44,10 +63,42 @@ DEFAULT_WORKERS = 2
 @click.option("--epochs", type=int, help="Instead of the recipe's.")
 @click.option("--batch-size", type=int, help="Reviews a step on each worker.")
 @click.option("--learning-rate", type=float, help="Instead of the recipe's.")
-@click.option("--rounds-per-epoch", type=int, help="How often an epoch the workers agree.")
+@click.option(
+    "--rounds-per-epoch",
+    type=_Rounds(),
+    help="How often an epoch the workers agree; auto: as often as it costs little, by the plan.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["averaging", "allreduce"]),
+    help="How workers agree: after each round (slow networks), or at every step (fast ones).  "
+    "[default: the recipe's]",
+)
+@click.option(
+    "--outer-momentum",
+    type=float,
+    help="Of what the workers moved by together in a round.  [default: 1 - 1/workers]",
+)
 @click.option("--seed", type=int, help="Same seed, same model, bit for bit.  [default: 1]")
+@click.option(
+    "--plan",
+    "only_plan",
+    is_flag=True,
+    help="Measure some seconds, say what the workers will be worth, and train nothing.",
+)
+@click.option("--no-plan", is_flag=True, help="Begin without measuring first.")
 @click.option("--events", type=click.Path(path_type=Path), help="Event file.  [MODEL.events.jsonl]")
-@click.option("--force", is_flag=True, help="Replace MODEL if it exists.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same ended.")
+@click.option(
+    "--keep-checkpoints",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Of the rounds made last; that of the best epoch stays, too.",
+)
+@click.option(
+    "--force", is_flag=True, help="Replace MODEL if it exists, and checkpoints of another run."
+)
 @click.option("--master", help="Spark master URL, local[N], or the name of a cluster here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def train(
@@ -57,11 +108,15 @@ def train(
     table_words: bool,
     recipe: str,
     workers: int | None,
+    only_plan: bool,
+    no_plan: bool,
     events: Path | None,
+    resume: bool,
+    keep_checkpoints: int,
     force: bool,
     master: str | None,
     as_json: bool,
-    **changes: int | float | None,
+    **changes: int | float | str | None,
 ) -> None:
     """Train on CORPUS across the cluster and write the directory MODEL.
 
@@ -70,26 +125,44 @@ def train(
       sentiment train corpus model --vectors table
       sentiment train corpus model --vectors table --recipe best --seed 2
       sentiment train corpus model --vectors table --epochs 1 --force
+      sentiment train corpus model --vectors table --resume
       sentiment train corpus model --vectors 1f3a5c --table-words
     """
     # Spark and torch take seconds to import: not before the options are known to be right.
+    from sentiment.checkpoint import check_unfinished, checkpoint_directory  # noqa: PLC0415
     from sentiment.corpus import open_corpus  # noqa: PLC0415
     from sentiment.events import event_log  # noqa: PLC0415
     from sentiment.model import check_target  # noqa: PLC0415
     from sentiment.session import cores, find_place, spark_session  # noqa: PLC0415
+    from sentiment.strategies import settings_for  # noqa: PLC0415
+    from sentiment.train import Options, plan_run  # noqa: PLC0415
     from sentiment.train import train as run  # noqa: PLC0415
     from sentiment.vectors.store import find_table  # noqa: PLC0415
 
+    pick_rounds = changes["rounds_per_epoch"] == _AUTO
+    if pick_rounds:
+        changes["rounds_per_epoch"] = None
+        if no_plan:
+            raise click.UsageError("--rounds-per-epoch auto is the plan's: not with --no-plan")
     chosen = with_changes(RECIPES[recipe](), table_words=table_words or None, **changes)
-    check_target(model, replace=force)
+    if not only_plan:
+        check_target(model, replace=force)
+        check_unfinished(model, resume=resume, replace=force)
     opened, table = open_corpus(corpus), find_table(vectors)
     place = find_place(master)
     say_place(place, opened.path)
+    if only_plan:
+        with spark_session(place, name="sentiment-plan", settings=settings_for(place)) as spark:
+            number = workers or cores(spark)
+            planned = plan_run(spark, corpus=opened, table=table, recipe=chosen, workers=number)
+        _show_plan(planned, as_json=as_json)
+        next_step(f"sentiment train {corpus} {model} --vectors {vectors} --recipe {recipe}")
+        return
     progress = TrainingProgress()
     path = events or model.with_name(f"{model.name}.events.jsonl")
     with (
-        spark_session(place, name="sentiment-train") as spark,
-        event_log(path, listeners=(progress,)) as log,
+        spark_session(place, name="sentiment-train", settings=settings_for(place)) as spark,
+        event_log(path, listeners=(progress,), resume=resume) as log,
     ):
         try:
             trained = run(
@@ -100,8 +173,18 @@ def train(
                 target=model,
                 workers=workers or cores(spark),
                 log=log,
-                replace=force,
+                options=Options(
+                    replace=force,
+                    resume=resume,
+                    keep_checkpoints=keep_checkpoints,
+                    plan=not no_plan,
+                    pick_rounds=pick_rounds,
+                ),
             )
+        except KeyboardInterrupt:
+            if checkpoint_directory(model).is_dir():
+                say("go on with it: the same command with --resume")
+            raise
         finally:
             progress.close()
     if as_json:
@@ -149,3 +232,33 @@ def train(
         next_step(f"sparkbundle pull {job}:{model} {model.name}    (-i as for submit)")
     else:
         next_step(f"sentiment evaluate --model {model} --reviews {corpus}")
+
+
+def _show_plan(planned: "Plan", *, as_json: bool) -> None:
+    if as_json:
+        result_json(planned.to_json())
+        return
+    measured = planned.measured
+    sync = "cannot be had" if measured.sync is None else f"{measured.sync * 1e3:.0f} ms"
+    result_table(
+        f"{measured.workers} workers",
+        [
+            ("a step, one worker alone", f"{measured.alone_step * 1e3:.0f} ms"),
+            (
+                "a step, beside the others",
+                f"{measured.step * 1e3:.0f} ms; the slowest worker {measured.skew:.2f} times that",
+            ),
+            ("averaging a round", f"{measured.round:.2f} s"),
+            ("adding up a step's gradients", sync),
+            *(
+                (
+                    f"{row.strategy}, {row.steps_a_round} steps a round",
+                    f"{row.speed_up:.2f} times as fast as one worker"
+                    + ("   (the recipe)" if row == planned.chosen else ""),
+                )
+                for row in planned.rows
+            ),
+            ("--rounds-per-epoch auto", f"would be {planned.rounds_per_epoch}"),
+            ("advice", planned.advice),
+        ],
+    )

@@ -3,24 +3,6 @@
 import time
 
 import torch
-from torch.nn import functional as F
-
-
-def train(network, batches, *, learning_rate, clip_norm):
-    """Seconds for one step on each batch of (ids [time, rows], lengths, labels)."""
-    torch.set_num_threads(1)
-    optimizer = torch.optim.Adam(
-        [p for p in network.parameters() if p.requires_grad], lr=learning_rate, fused=True
-    )
-    network.train()
-    started = time.perf_counter()
-    for ids, lengths, labels in batches:
-        loss = F.binary_cross_entropy_with_logits(network(ids, lengths), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-        optimizer.step()
-    return time.perf_counter() - started
 
 
 @torch.inference_mode()
