@@ -200,4 +200,7 @@ def _daemon() -> dict[str, str]:
         "spark.master.rest.enabled": "false",
         # A port that is taken is an error, not a reason to listen elsewhere in silence.
         "spark.port.maxRetries": "0",
+        # A worker of which nothing was heard for so many seconds is lost, and what it did is done
+        # again elsewhere. The master looks once in that time, so it may take twice as long.
+        "spark.worker.timeout": "30",
     }

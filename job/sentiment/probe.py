@@ -20,9 +20,12 @@ from sentiment.strategy import RoundResult
 
 SECONDS: Final = 0.6
 """Of each measurement."""
+FEWEST_TURNS: Final = 3
 TURNS: Final = 5
 """Of each measurement the fastest of so many counts: in the first seconds Spark itself is busy,
 and what else a machine does makes a step slower, never faster."""
+SETTLED: Final = 0.97
+"""A turn that is faster than all before it by less than this is the last one."""
 WARM_UP_STEPS: Final = 3
 
 
@@ -44,15 +47,19 @@ def measure(
         steps = _steps(warm, steps_per_epoch)
     which, nothing = Round(0, 0, steps=steps), Round(0, 0, steps=0)
     together, alone, empty, summed = [], [], [], []
-    for _ in range(TURNS):  # in turn, so that what disturbs them disturbs all
+    summing = allreduce
+    for turn in range(1, TURNS + 1):  # in turn, so that what disturbs them disturbs all
         together.append(averaging.train_round(which, state))
         alone.append(averaging.train_alone(which, state))
         empty.append(averaging.train_round(nothing, state).seconds)
-        if allreduce is not None:
+        if summing is not None:
             try:
-                summed.append(allreduce.train_round(which, state))
-            except SentimentError:
-                allreduce, summed = None, []
+                summed.append(summing.train_round(which, state))
+            except SentimentError:  # it cannot be had here
+                summing, summed = None, []
+        steps_took = [[_slowest(one) for one in results] for results in (together, alone)]
+        if turn >= FEWEST_TURNS and all(_settled(took) for took in (*steps_took, empty)):
+            break
     seconds = [worker.step_seconds for worker in min(together, key=_slowest).workers]
     mean = sum(seconds) / len(seconds)
     return Measurements(
@@ -65,6 +72,11 @@ def measure(
         sync=min(map(_sync, summed), default=None),
         meeting=min(map(_meeting, summed), default=0.0),
     )
+
+
+def _settled(took: list[float]) -> bool:
+    """The last turn has not become the fastest by far."""
+    return took[-1] >= SETTLED * min(took[:-1])
 
 
 def _slowest(result: RoundResult) -> float:
