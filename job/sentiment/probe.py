@@ -57,8 +57,8 @@ def measure(
                 summed.append(summing.train_round(which, state))
             except SentimentError:  # it cannot be had here
                 summing, summed = None, []
-        steps_took = [[_slowest(one) for one in results] for results in (together, alone)]
-        if turn >= FEWEST_TURNS and all(_settled(took) for took in (*steps_took, empty)):
+        took = ([_slowest(one) for one in together], [one.step_seconds for one in alone], empty)
+        if turn >= FEWEST_TURNS and all(map(_settled, took)):
             break
     seconds = [worker.step_seconds for worker in min(together, key=_slowest).workers]
     mean = sum(seconds) / len(seconds)
