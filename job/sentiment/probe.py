@@ -4,6 +4,8 @@ What is measured are the run's own rounds, made of their first steps only. Their
 thrown away.
 """
 
+from dataclasses import dataclass
+from statistics import median
 from typing import Final
 
 from pyspark.sql import SparkSession
@@ -11,6 +13,7 @@ from pyspark.sql import SparkSession
 from sentiment.allreduce import AllReduce, Said
 from sentiment.averaging import Averaging
 from sentiment.errors import SentimentError
+from sentiment.loop import Measured
 from sentiment.plan import Measurements, Plan, plan
 from sentiment.preparation import Prepared
 from sentiment.rounds import Round
@@ -18,14 +21,13 @@ from sentiment.session import slots
 from sentiment.strategies import allreduce_for, averaging_for
 from sentiment.strategy import RoundResult
 
-SECONDS: Final = 0.6
-"""Of each measurement."""
-FEWEST_TURNS: Final = 3
-TURNS: Final = 5
-"""Of each measurement the fastest of so many counts: in the first seconds Spark itself is busy,
-and what else a machine does makes a step slower, never faster."""
-SETTLED: Final = 0.97
-"""A turn that is faster than all before it by less than this is the last one."""
+SECONDS: Final = 1.5
+"""Of each measurement. Shorter ones are no measure: while a task begins, its JVM works beside it,
+and two workers on two cores seem a third slower than they are."""
+TURNS: Final = 3
+"""What is compared is measured within one turn, so that what else a machine does disturbs all of
+it. The turn in which the workers disturb each other least counts: in its first seconds Spark itself
+is busy, and slows down those that work at once."""
 WARM_UP_STEPS: Final = 3
 
 
@@ -46,37 +48,48 @@ def measure(
         warm = averaging.train_round(Round(0, 0, steps=steps), state)
         steps = _steps(warm, steps_per_epoch)
     which, nothing = Round(0, 0, steps=steps), Round(0, 0, steps=0)
-    together, alone, empty, summed = [], [], [], []
+    turns: list[_Turn] = []
     summing = allreduce
-    for turn in range(1, TURNS + 1):  # in turn, so that what disturbs them disturbs all
-        together.append(averaging.train_round(which, state))
-        alone.append(averaging.train_alone(which, state))
-        empty.append(averaging.train_round(nothing, state).seconds)
+    for _ in range(TURNS):
+        together = averaging.train_round(which, state)
+        alone = averaging.train_alone(which, state)
+        empty = averaging.train_round(nothing, state)
+        summed = None
         if summing is not None:
             try:
-                summed.append(summing.train_round(which, state))
+                summed = summing.train_round(which, state)
             except SentimentError:  # it cannot be had here
-                summing, summed = None, []
-        took = ([_slowest(one) for one in together], [one.step_seconds for one in alone], empty)
-        if turn >= FEWEST_TURNS and all(map(_settled, took)):
-            break
-    seconds = [worker.step_seconds for worker in min(together, key=_slowest).workers]
+                summing = None
+        turns.append(_Turn(together, alone, empty, summed))
+    best = max(turns, key=_scaling)
+    seconds = [worker.step_seconds for worker in best.together.workers]
     mean = sum(seconds) / len(seconds)
+    sums = [] if summing is None else [turn.summed for turn in turns if turn.summed]
     return Measurements(
         workers=len(seconds),
-        alone_step=min(one.step_seconds for one in alone),
+        alone_step=best.alone.step_seconds,
         step=mean,
         skew=max(seconds) / mean,
-        round=min(empty),
+        round=median(turn.empty.seconds for turn in turns),
         turns=-(-len(seconds) // max(at_once, 1)),
-        sync=min(map(_sync, summed), default=None),
-        meeting=min(map(_meeting, summed), default=0.0),
+        sync=median(map(_sync, sums)) if sums else None,
+        meeting=median(map(_meeting, sums)) if sums else 0.0,
     )
 
 
-def _settled(took: list[float]) -> bool:
-    """The last turn has not become the fastest by far."""
-    return took[-1] >= SETTLED * min(took[:-1])
+@dataclass(frozen=True)
+class _Turn:
+    """The same steps of all workers at once, of one alone, with gradients summed; and of none."""
+
+    together: RoundResult
+    alone: Measured
+    empty: RoundResult
+    summed: RoundResult | None
+
+
+def _scaling(turn: _Turn) -> float:
+    """How fast the slowest of all workers is, in times of one that works alone."""
+    return turn.alone.step_seconds / _slowest(turn.together)
 
 
 def _slowest(result: RoundResult) -> float:
