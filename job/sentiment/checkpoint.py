@@ -134,7 +134,7 @@ class Checkpoints:
 
     def _read(self, path: Path) -> Checkpoint:
         about, state = _described(path), _state(path)
-        if about["run"] != self._run:
+        if _settings(about["run"]) != _settings(self._run):
             raise _other_run(path, about["run"], self._run)
         if hashlib.sha256(state).hexdigest() != about["sha256"]:
             raise _DamagedError(f"{STATE} is not what was written")
@@ -228,16 +228,34 @@ def _state(path: Path) -> bytes:
 
 
 def _other_run(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> InvalidInputError:
+    mine, other = _settings(ours), _settings(theirs)
     differences = ", ".join(
-        f"{key} {_short(theirs.get(key))}, not {_short(ours.get(key))}"
-        for key in sorted({*theirs, *ours})
-        if theirs.get(key) != ours.get(key)
+        f"{key} {_short(other.get(key))}, not {_short(mine.get(key))}"
+        for key in sorted({*mine, *other})
+        if mine.get(key) != other.get(key)
     )
     return InvalidInputError(
         f"is of another run: {differences}",
         where=str(path),
         todo="give the options of that run with --resume, or --force to begin anew",
     )
+
+
+def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """All that a run depends on, the recipe's settings by their own names.
+
+    Not whether a setting was given or is the recipe's own (`Recipe.extra`): only what it is.
+    """
+    found: dict[str, Any] = {}
+    for key, value in run.items():
+        if key == "extra":
+            continue
+        if isinstance(value, Mapping):
+            inner = _settings(value)
+            found |= {key if name == "name" else name: one for name, one in inner.items()}
+        else:
+            found[key] = value
+    return found
 
 
 def _short(value: object) -> str:

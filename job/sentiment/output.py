@@ -92,9 +92,10 @@ class TrainingProgress:
             self._bar = None
 
     def _start(self, event: Event) -> None:
+        workers = "1 worker" if event["workers"] == 1 else f"{event['workers']} workers"
         self._line(
             f"training recipe {event['recipe']['name']} on {event['rows']:,} reviews, "
-            f"{event['vocabulary']:,} words, {event['workers']} workers, "
+            f"{event['vocabulary']:,} words, {workers}, "
             f"{event['rounds']} rounds; {event['validation_rows']:,} reviews held back"
         )
         if event["rounds_made"]:

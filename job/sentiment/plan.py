@@ -128,10 +128,11 @@ def _advice(measured: Measurements, chosen: Row, rows: list[Row], steps_per_epoc
         return "one worker: nothing to agree on"
     best = max(rows, key=lambda row: row.speed_up)
     if best.speed_up < PAYS:
+        faster = "faster" if best.speed_up * PAYS < 1 else "as fast"
         return (
-            f"one worker is as fast (--workers 1): a step takes {measured.alone_step * 1e3:.0f} ms "
-            f"alone, {measured.step * 1e3:.0f} ms beside the others, and agreeing "
-            f"{measured.round:.2f} s a round"
+            f"one worker is {faster} (--workers 1): a step takes "
+            f"{measured.alone_step * 1e3:.0f} ms alone, {measured.step * 1e3:.0f} ms "
+            f"beside the others, and agreeing {measured.round:.2f} s a round"
         )
     if best.speed_up > PAYS * chosen.speed_up:
         how = f"--strategy {best.strategy}"

@@ -144,7 +144,8 @@ def spark_session(
         SentimentError: Spark does not start, the cluster takes no application, a job fails,
             or the cluster goes away and does not come back.
     """
-    logging.getLogger().addFilter(_is_news)
+    for name_of_logger in (None, "py4j.clientserver"):  # a filter is not asked for children
+        logging.getLogger(name_of_logger).addFilter(_is_news)
     warnings.filterwarnings("ignore", message="Unable to cleanly shutdown Spark JVM")
     log_name = _new_log(name)
     try:
@@ -235,7 +236,8 @@ def interrupted(error: BaseException | None) -> bool:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Not what py4j logs, traceback and all, of a call that Ctrl-C cut: the error is raised too."""
-    return "while sending command" not in str(record.msg)
+    said = str(record.msg)
+    return not any(one in said for one in ("while sending command", "while shutting down"))
 
 
 def _worker_python(context: SparkContext) -> str:

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from sentiment import recipes
 from sentiment.checkpoint import Best, Checkpoint, Checkpoints, locked_checkpoints
 from sentiment.errors import LOCKED, InvalidInputError, SentimentError
 from sentiment.loop import Measured
@@ -148,3 +149,21 @@ def test_the_run_that_left_them_can_be_read(checkpoints):
         checkpoints.save(Checkpoint(rounds, STATE))
     (checkpoints.directory / "round-000002" / "checkpoint.json").write_text("{")
     assert Checkpoints.recorded_run(checkpoints.directory) == RUN
+
+
+def test_another_run_is_told_by_the_settings_that_differ(tmp_path):
+    given = recipes.with_changes(recipes.quick(), learning_rate=0.001, epochs=9).to_json()
+    usual = recipes.quick().to_json()
+    with locked_checkpoints(tmp_path / "m") as directory:
+        Checkpoints(directory, run={"recipe": usual}, keep=2).save(Checkpoint(4, STATE))
+        with pytest.raises(InvalidInputError) as said:
+            Checkpoints(directory, run={"recipe": given}, keep=2).latest(pytest.fail)
+    assert "is of another run: epochs 3, not 9, learning_rate 0.003, not 0.001" in str(said.value)
+
+
+def test_a_setting_that_is_given_as_it_is_anyway_is_the_same_run(tmp_path):
+    same = recipes.with_changes(recipes.quick(), learning_rate=0.003).to_json()
+    with locked_checkpoints(tmp_path / "m") as directory:
+        run = {"recipe": recipes.quick().to_json()}
+        Checkpoints(directory, run=run, keep=2).save(Checkpoint(4, STATE))
+        assert Checkpoints(directory, run={"recipe": same}, keep=2).latest(pytest.fail)

@@ -94,7 +94,7 @@ def test_a_killed_driver_goes_on_where_it_was_and_ends_as_if_undisturbed(train: 
     assert 3 <= len(kept) <= 4, kept  # the last three, and the best
     assert "--resume" in train("killed", code=1), "an unfinished run is not overwritten"
     said = train("killed", "--seed", "2", "--resume", code=3)
-    assert "recipe" in said, said
+    assert "is of another run: seed 1, not 2" in said, said
     newest = model.with_name("killed.checkpoints") / kept[-1] / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
     said = train("killed", "--resume")

@@ -1,6 +1,8 @@
 """`sentiment train`."""
 
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sentiment.plan import Plan
 
 _AUTO = "auto"
+MOST_SEED = 2**31 - 1
 
 
 class _Rounds(click.ParamType[int | str]):
@@ -79,7 +82,11 @@ class _Rounds(click.ParamType[int | str]):
     type=float,
     help="Of what the workers moved by together in a round.  [default: 1 - 1/workers]",
 )
-@click.option("--seed", type=int, help="Same seed, same model, bit for bit.  [default: 1]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, MOST_SEED),
+    help="Same seed, same model, bit for bit.  [default: 1]",
+)
 @click.option(
     "--plan",
     "only_plan",
@@ -128,6 +135,10 @@ def train(
       sentiment train corpus model --vectors table --resume
       sentiment train corpus model --vectors 1f3a5c --table-words
     """
+    if only_plan and no_plan:
+        raise click.UsageError("--plan measures and --no-plan does not: give one of them")
+    pick_rounds = _picked_by_plan(changes, no_plan=no_plan)
+    chosen = with_changes(RECIPES[recipe](), table_words=table_words or None, **changes)
     # Spark and torch take seconds to import: not before the options are known to be right.
     from sentiment.checkpoint import check_unfinished, checkpoint_directory  # noqa: PLC0415
     from sentiment.corpus import open_corpus  # noqa: PLC0415
@@ -139,12 +150,6 @@ def train(
     from sentiment.train import train as run  # noqa: PLC0415
     from sentiment.vectors.store import find_table  # noqa: PLC0415
 
-    pick_rounds = changes["rounds_per_epoch"] == _AUTO
-    if pick_rounds:
-        changes["rounds_per_epoch"] = None
-        if no_plan:
-            raise click.UsageError("--rounds-per-epoch auto is the plan's: not with --no-plan")
-    chosen = with_changes(RECIPES[recipe](), table_words=table_words or None, **changes)
     if not only_plan:
         check_target(model, replace=force)
         check_unfinished(model, resume=resume, replace=force)
@@ -156,7 +161,8 @@ def train(
             number = workers or cores(spark)
             planned = plan_run(spark, corpus=opened, table=table, recipe=chosen, workers=number)
         _show_plan(planned, as_json=as_json)
-        next_step(f"sentiment train {corpus} {model} --vectors {vectors} --recipe {recipe}")
+        given = [word for word in sys.argv[1:] if word != "--plan"]
+        next_step(shlex.join(["sentiment", *given]))
         return
     progress = TrainingProgress()
     path = events or model.with_name(f"{model.name}.events.jsonl")
@@ -232,6 +238,16 @@ def train(
         next_step(f"sparkbundle pull {job}:{model} {model.name}    (-i as for submit)")
     else:
         next_step(f"sentiment evaluate --model {model} --reviews {corpus}")
+
+
+def _picked_by_plan(changes: dict[str, int | float | str | None], *, no_plan: bool) -> bool:
+    """Whether the plan picks the rounds an epoch; they are then no change of the recipe."""
+    if changes["rounds_per_epoch"] != _AUTO:
+        return False
+    if no_plan:
+        raise click.UsageError("--rounds-per-epoch auto is the plan's: not with --no-plan")
+    changes["rounds_per_epoch"] = None
+    return True
 
 
 def _show_plan(planned: "Plan", *, as_json: bool) -> None:
