@@ -229,33 +229,36 @@ def _state(path: Path) -> bytes:
 
 def _other_run(path: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> InvalidInputError:
     mine, other = _settings(ours), _settings(theirs)
-    differences = ", ".join(
-        f"{key} {_short(other.get(key))}, not {_short(mine.get(key))}"
-        for key in sorted({*mine, *other})
-        if mine.get(key) != other.get(key)
+    differences = sorted(
+        f"{_label(setting)} {_short(other.get(setting))}, not {_short(mine.get(setting))}"
+        for setting in {*mine, *other}
+        if mine.get(setting) != other.get(setting)
     )
     return InvalidInputError(
-        f"is of another run: {differences}",
+        f"is of another run: {', '.join(differences)}",
         where=str(path),
         todo="give the options of that run with --resume, or --force to begin anew",
     )
 
 
-def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a run depends on, the recipe's settings by their own names.
+def _settings(run: Mapping[str, Any], *within: str) -> dict[tuple[str, ...], Any]:
+    """All that a run depends on, by where it stands.
 
     Not whether a setting was given or is the recipe's own (`Recipe.extra`): only what it is.
     """
-    found: dict[str, Any] = {}
+    found: dict[tuple[str, ...], Any] = {}
     for key, value in run.items():
-        if key == "extra":
-            continue
-        if isinstance(value, Mapping):
-            inner = _settings(value)
-            found |= {key if name == "name" else name: one for name, one in inner.items()}
-        else:
-            found[key] = value
+        if isinstance(value, Mapping) and key != "extra":
+            found |= _settings(value, *within, key)
+        elif key != "extra":
+            found[*within, key] = value
     return found
+
+
+def _label(setting: tuple[str, ...]) -> str:
+    """As a user knows it: the name of a recipe is the recipe."""
+    *within, key = setting
+    return within[-1] if within and key == "name" else key
 
 
 def _short(value: object) -> str:

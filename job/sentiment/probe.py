@@ -49,28 +49,27 @@ def measure(
         steps = _steps(warm, steps_per_epoch)
     which, nothing = Round(0, 0, steps=steps), Round(0, 0, steps=0)
     turns: list[_Turn] = []
+    empty: list[float] = []
+    sums: list[RoundResult] = []
     summing = allreduce
     for _ in range(TURNS):
         together = averaging.train_round(which, state)
-        alone = averaging.train_alone(which, state)
-        empty = averaging.train_round(nothing, state)
-        summed = None
+        turns.append(_Turn(together, averaging.train_alone(which, state)))
+        empty.append(averaging.train_round(nothing, state).seconds)
         if summing is not None:
             try:
-                summed = summing.train_round(which, state)
+                sums.append(summing.train_round(which, state))
             except SentimentError:  # it cannot be had here
-                summing = None
-        turns.append(_Turn(together, alone, empty, summed))
+                summing, sums = None, []
     best = max(turns, key=_scaling)
     seconds = [worker.step_seconds for worker in best.together.workers]
     mean = sum(seconds) / len(seconds)
-    sums = [] if summing is None else [turn.summed for turn in turns if turn.summed]
     return Measurements(
         workers=len(seconds),
         alone_step=best.alone.step_seconds,
         step=mean,
         skew=max(seconds) / mean,
-        round=median(turn.empty.seconds for turn in turns),
+        round=median(empty),
         turns=-(-len(seconds) // max(at_once, 1)),
         sync=median(map(_sync, sums)) if sums else None,
         meeting=median(map(_meeting, sums)) if sums else 0.0,
@@ -79,12 +78,10 @@ def measure(
 
 @dataclass(frozen=True)
 class _Turn:
-    """The same steps of all workers at once, of one alone, with gradients summed; and of none."""
+    """The same steps of all workers at once and of one alone."""
 
     together: RoundResult
     alone: Measured
-    empty: RoundResult
-    summed: RoundResult | None
 
 
 def _scaling(turn: _Turn) -> float:

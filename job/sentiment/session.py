@@ -33,6 +33,7 @@ MASTER_VARIABLE = "SPARKBUNDLE_MASTER"
 CLUSTER_VARIABLE = "SPARKBUNDLE_CLUSTER"
 # Between a key and its value, in a properties file.
 _SETTING = re.compile(r"\s*[=:\s]\s*")
+_NO_NEWS = ("while sending command", "while shutting down connection")
 # A SentimentError raised in a task, as it stands in the traceback that Spark hands on.
 _TASK_ERROR = re.compile(
     r"sentiment\.errors\.(?P<kind>\w+): (?P<what>[^\n]*)(?:\n  do:  (?P<todo>[^\n]*))?"
@@ -144,8 +145,8 @@ def spark_session(
         SentimentError: Spark does not start, the cluster takes no application, a job fails,
             or the cluster goes away and does not come back.
     """
-    for name_of_logger in (None, "py4j.clientserver"):  # a filter is not asked for children
-        logging.getLogger(name_of_logger).addFilter(_is_news)
+    for logger in (logging.getLogger(), logging.getLogger("py4j.clientserver")):  # py4j's two
+        logger.addFilter(_is_news)
     warnings.filterwarnings("ignore", message="Unable to cleanly shutdown Spark JVM")
     log_name = _new_log(name)
     try:
@@ -235,9 +236,11 @@ def interrupted(error: BaseException | None) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not what py4j logs, traceback and all, of a call that Ctrl-C cut: the error is raised too."""
-    said = str(record.msg)
-    return not any(one in said for one in ("while sending command", "while shutting down"))
+    """Not what py4j logs, traceback and all, of a call that Ctrl-C cut: the error is raised too.
+
+    Nor of the connection, which it then finds closed.
+    """
+    return not any(one in str(record.msg) for one in _NO_NEWS)
 
 
 def _worker_python(context: SparkContext) -> str:

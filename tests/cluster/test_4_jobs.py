@@ -186,9 +186,9 @@ def test_in_every_misfortune_a_training_ends_as_if_undisturbed(
         model = tmp_path / "model"
         ended = digest(cluster, job, model)
     finally:
-        print(cluster("logs", job).stdout[-6000:])
         machines.start("worker-2")
-    said = cluster("logs", job).stdout
+        said = cluster("logs", job).stdout
+        print(said[-6000:])  # shown where it failed
     told = [int(number) for number in re.findall(r"(?m)^round (\d+)/20 ", said)]
     assert sorted(set(told)) == list(range(1, 21))
     assert len(told) <= 21, "at most a round is made again after the driver's end"

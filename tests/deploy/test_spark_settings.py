@@ -56,9 +56,14 @@ def test_daemons_take_no_rest_submission_and_no_other_port():
     for daemon in (master_settings(cluster), worker_settings(cluster, worker="worker-1")):
         assert daemon["spark.master.rest.enabled"] == "false"
         assert daemon["spark.port.maxRetries"] == "0"
-        # A worker's heart beats four times in this; the master waits by its own setting.
-        assert daemon["spark.worker.timeout"] == "30"
     assert "spark.port.maxRetries" not in client_settings(cluster)
+
+
+def test_master_and_worker_agree_on_when_a_silent_worker_is_lost():
+    """A worker's heart beats four times in it; the master waits by its own setting."""
+    cluster = settings()
+    for daemon in (master_settings(cluster), worker_settings(cluster, worker="worker-1")):
+        assert daemon["spark.worker.timeout"] == "30"
 
 
 def test_the_master_recovers_and_gives_no_application_everything_unasked():

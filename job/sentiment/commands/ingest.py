@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from sentiment.commands.reading import json_option, master_option, reading_options
+from sentiment.commands.reading import SEED, json_option, master_option, reading_options
 from sentiment.output import next_step, result_json, result_table, say
 from sentiment.sources import SourceOptions, find_source
 
@@ -39,7 +39,7 @@ def _share(_: click.Context, __: click.Parameter, value: str) -> Decimal:
 @click.option("--test", default="0.2", show_default=True, callback=_share, help="Share held out.")
 @click.option(
     "--seed",
-    type=click.IntRange(0, 2**31 - 1),
+    type=SEED,
     default=1,
     show_default=True,
     help="Of shuffle and split.",

@@ -1,4 +1,4 @@
-"""Options that every command has that reads reviews or runs on a cluster."""
+"""Options that several commands have: on how to read reviews, on where to run, a seed."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sentiment.session import Place
 
 Command = Callable[..., Any]
+
+SEED = click.IntRange(0, 2**31 - 1)
+"""What numpy, torch and Spark all take."""
 
 
 def _pairs(

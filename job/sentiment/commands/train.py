@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentiment.commands.reading import say_place
+from sentiment.commands.reading import SEED, say_place
 from sentiment.output import (
     TrainingProgress,
     next_step,
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sentiment.plan import Plan
 
 _AUTO = "auto"
-MOST_SEED = 2**31 - 1
 
 
 class _Rounds(click.ParamType[int | str]):
@@ -84,7 +83,7 @@ class _Rounds(click.ParamType[int | str]):
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0, MOST_SEED),
+    type=SEED,
     help="Same seed, same model, bit for bit.  [default: 1]",
 )
 @click.option(

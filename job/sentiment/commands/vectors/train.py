@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sentiment.commands.reading import json_option
+from sentiment.commands.reading import SEED, json_option
 from sentiment.commands.vectors import options
 from sentiment.commands.vectors.showing import report_new, write_source
 from sentiment.output import say
@@ -30,7 +30,7 @@ from sentiment.output import say
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
 @click.option(
     "--seed",
-    type=int,
+    type=SEED,
     default=1,
     show_default=True,
     help="With --workers 1: same seed, same table.",
