@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sparkbundle import demo, embedded
 from tests.conftest import Sentiment
 
 
@@ -50,15 +51,32 @@ def test_the_demo_shows_everything_and_leaves_nothing_running(alone: Sentiment, 
 
 
 def test_an_interrupted_demo_takes_its_cluster_down(alone: Sentiment, reviews: Path):
-    demo = alone.popen("demo", "--reviews", str(reviews), program="sparkbundle")
-    for line in demo.stderr:
+    process = alone.popen("demo", "--reviews", str(reviews), program="sparkbundle")
+    for line in process.stderr:
         if "smoke job" in line:
             break
     assert running(alone)
-    os.kill(demo.pid, signal.SIGINT)
-    _, err = demo.communicate(timeout=120)
-    assert demo.returncode == 130, err
+    os.kill(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
     assert "Traceback" not in err
+    assert running(alone) == []
+
+
+def test_an_interrupt_in_the_moment_the_cluster_is_up_takes_it_down_too(
+    alone: Sentiment, reviews: Path, monkeypatch: pytest.MonkeyPatch
+):
+    start = embedded.start
+
+    def interrupted(*args, **kwargs):
+        start(*args, **kwargs)
+        assert running(alone)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded, "start", interrupted)
+    monkeypatch.setenv("SPARKBUNDLE_STATE", alone.env["SPARKBUNDLE_STATE"])
+    with pytest.raises(KeyboardInterrupt):
+        demo.run(demo.DemoOptions(out=alone.home / "demo", reviews=str(reviews)))
     assert running(alone) == []
 
 

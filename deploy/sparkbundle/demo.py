@@ -33,7 +33,7 @@ from sentiment.vectors.gensim_training import TrainingSettings, train_vectors
 from sentiment.vectors.manifest import is_table
 from sentiment.vectors.source import open_source
 from sparkbundle import embedded
-from sparkbundle.errors import SparkbundleError
+from sparkbundle.errors import InterruptedRunError, SparkbundleError
 from sparkbundle.output import Step, Steps
 from sparkbundle.plan import ClusterOptions
 from sparkbundle.state import ClusterRecord
@@ -105,12 +105,17 @@ def run(options: DemoOptions) -> DemoResult:
 
 @contextmanager
 def _cluster(options: DemoOptions, steps: Steps) -> Iterator[ClusterRecord]:
-    started = embedded.start(ClusterOptions(name=options.name), steps=steps)
+    was_up = embedded.status(options.name).up
+    started = None
     try:
+        started = embedded.start(ClusterOptions(name=options.name), steps=steps)
         yield started.record
-    except BaseException:
-        # Interrupted or failed: nothing the demo started is left running.
-        embedded.stop(options.name, steps=Steps(total=embedded.STOP_STEPS))
+    except BaseException as error:
+        # Interrupted or failed: nothing the demo started is left running. A start that fails
+        # cleans up by itself; one that is interrupted at its very end leaves a cluster.
+        interrupted = isinstance(error, (KeyboardInterrupt, InterruptedRunError))
+        if started or (interrupted and not was_up):
+            embedded.stop(options.name, steps=Steps(total=embedded.STOP_STEPS))
         raise
     if not options.keep:
         embedded.stop(options.name, steps=steps)
