@@ -61,7 +61,10 @@ class Trained:
     epochs: int
     """Epochs that were run."""
     tokens_per_second: float
+    training_seconds: float
+    """Of the rounds alone."""
     seconds: float
+    """Of everything: reading, the plan, the rounds, validation."""
     vocabulary: int
     assignment: Assignment = field(repr=False)
 
@@ -79,7 +82,7 @@ def train(
 ) -> Trained:
     """Train `recipe` on the corpus' training split with `workers` shards.
 
-    Every figure goes to `log`: `start`, `round`, `epoch`, `end`.
+    Every figure goes to `log`: `reading`, `start`, `round`, `epoch`, `end`.
 
     Raises:
         InvalidInputError: too little to train on, hosts lack a table that is needed there, or
@@ -91,6 +94,7 @@ def train(
     check_unfinished(target, resume=options.resume, replace=options.replace)
     started = time.perf_counter()
     with locked_checkpoints(target) as directory:
+        log.write("reading", rows=corpus.rows("train"))
         prepared = prepare(spark, corpus=corpus, table=table, recipe=recipe, workers=workers)
         _check_slots(spark, workers, log)
         planned = None
@@ -299,6 +303,7 @@ def _written(
         epoch=outcome.best.epoch,
         epochs=outcome.epochs,
         tokens_per_second=outcome.tokens / max(outcome.training_seconds, 1e-9),
+        training_seconds=outcome.training_seconds,
         seconds=time.perf_counter() - started,
         vocabulary=len(prepared.vocabulary),
         assignment=assignment,

@@ -31,6 +31,7 @@ from tests.bench.train_table import show
 HERE = Path(__file__).parent
 SENTIMENT = str(Path(sys.executable).with_name("sentiment"))
 PLAIN, PEER = "plain PyTorch loop", "TorchDistributor, DDP"
+BESIDE = 2  # times the worker's epochs: it starts later
 EMBEDDED = "embedded"
 
 
@@ -44,9 +45,11 @@ class Row:
     tokens_per_second: float
     seconds: float
     seconds_to_target: float | None
-    accuracy: float
+    accuracy: float | None
     predicted: float | None = None
     """Times as fast as one worker, by the plan."""
+    began: float = 0.0
+    """Unix time."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,9 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> str:
 
 def plain(work: Work, *, at_once: int = 1) -> Row:
     """A plain loop; or several at once, each for itself: what the machine's cores are worth."""
-    words = (str(work.corpus), str(work.table), work.recipe, str(work.epochs))
-    command = [sys.executable, "-m", "tests.bench.train_plain", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with ThreadPoolExecutor(at_once) as pool:
-        outs = list(pool.map(lambda _: _run(command, environment), range(at_once)))
-    rows = [work.row("one process", PLAIN, 1, json.loads(out.splitlines()[-1])) for out in outs]
+        told = list(pool.map(lambda _: _plain_loop(work, work.epochs), range(at_once)))
+    rows = [work.row("one process", PLAIN, 1, one) for one in told]
     if at_once == 1:
         return rows[0]
     return replace(
@@ -140,6 +140,37 @@ def plain(work: Work, *, at_once: int = 1) -> Row:
         workers=at_once,
         tokens_per_second=sum(row.tokens_per_second for row in rows),
     )
+
+
+def _plain_loop(work: Work, epochs: int) -> dict[str, Any]:
+    words = (str(work.corpus), str(work.table), work.recipe, str(epochs))
+    command = [sys.executable, "-m", "tests.bench.train_plain", *words]
+    out = _run(command, {**os.environ, "OMP_NUM_THREADS": "1"})
+    told: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return told
+
+
+def one_beside_plain(cluster: Cluster, work: Work, scratch: Path) -> tuple[Row, Row]:
+    """One worker on the cluster and a plain loop at the same time, a core each.
+
+    A shared machine changes its speed from one minute to the next: only so it is the same for
+    both. The plain loop trains on for longer; its epochs while the worker trains count.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        loop = pool.submit(_plain_loop, work, BESIDE * work.epochs)
+        row = ours(cluster, work, strategy="averaging", workers=1, scratch=scratch)
+        told = loop.result()
+    told["epochs"] = [
+        epoch
+        for epoch in told["epochs"]
+        if epoch["ended"] - epoch["seconds"] >= row.began
+        and epoch["ended"] <= row.began + row.seconds
+    ]
+    if not told["epochs"]:
+        raise click.ClickException(f"no epoch of the plain loop fell into the worker's: {row}")
+    place = f"beside, {cluster.place}"
+    beside = replace(row, place=place, seconds_to_target=None)
+    return beside, replace(work.row(place, PLAIN, 1, told), seconds_to_target=None, accuracy=None)
 
 
 def ours(cluster: Cluster, work: Work, *, strategy: str, workers: int, scratch: Path) -> Row:
@@ -179,6 +210,7 @@ def _of_events(
         reached,
         epochs[-1]["validation_accuracy"],
         predicted=plan["chosen"]["speed_up"] if plan else None,
+        began=begun,
     )
 
 
@@ -208,6 +240,8 @@ def on_this_machine(work: Work, counts: tuple[int, ...], scratch: Path) -> Itera
         cluster("up", "--workers", str(workers), "--cores-per-worker", "1")
         try:
             yield from rows_of(cluster, work, workers=workers, scratch=scratch)
+            if workers == 1:
+                yield from one_beside_plain(cluster, work, scratch)
         finally:
             cluster("down", "--purge")
 
@@ -278,7 +312,8 @@ def _all(
     rates: tuple[str, ...],
     scratch: Path,
 ) -> Iterator[Row]:
-    yield plain(work)
+    if EMBEDDED not in on or 1 not in counts:  # else it runs beside one worker
+        yield plain(work)
     yield plain(work, at_once=2)
     if EMBEDDED in on:
         yield from on_this_machine(work, counts, scratch)

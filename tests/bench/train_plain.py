@@ -62,7 +62,14 @@ def train_plainly(job: Job, examples: Examples, held: Examples) -> list[dict[str
         trained = time.perf_counter() - started
         right = accuracy(network, held)
         seconds = time.perf_counter() - started
-        epochs.append({"train_seconds": trained, "seconds": seconds, "accuracy": right})
+        epochs.append(
+            {
+                "train_seconds": trained,
+                "seconds": seconds,
+                "accuracy": right,
+                "ended": time.time(),
+            }
+        )
     return epochs
 
 

@@ -25,14 +25,25 @@ def show(rows, target):
         speed = spread([row.tokens_per_second for row in same])
         shown = speed if len(same) > 1 else f"{speed.median:,.0f}"
         reached = [row.seconds_to_target for row in same if row.seconds_to_target is not None]
-        seconds = f"{median(reached):.0f}" if len(reached) == len(same) else "not reached"
-        right = median(row.accuracy for row in same)
-        cells = (place, workers, way, shown, times, predicted, seconds, f"{right:.1%}")
+        seconds = f"{median(reached):.0f}" if len(reached) == len(same) else "–"
+        rights = [row.accuracy for row in same if row.accuracy is not None]
+        right = f"{median(rights):.1%}" if rights else "–"
+        cells = (place, workers, way, shown, times, predicted, seconds, right)
         print(f"| {' | '.join(map(str, cells))} |")
-    alone, plain = (_one(groups, place) for place in ("embedded", "one process"))
-    if alone and plain and alone != plain:
-        print(f"\nOne worker on the cluster takes {plain / alone - 1:+.1%} of a plain loop's time.")
+    _show_overhead(groups)
     print(_plot(groups, target))
+
+
+def _show_overhead(groups):
+    """What one worker on the cluster takes beside the plain loop of the same seconds."""
+    speeds = [
+        [row.tokens_per_second for (place, _, way), same in groups.items()
+         if place.startswith("beside") and (way == "averaging") is ours for row in same]
+        for ours in (True, False)
+    ]  # fmt: skip
+    more = [f"{plain / worker - 1:+.1%}" for worker, plain in zip(*speeds, strict=True)]
+    if more:
+        print(f"\nOne worker on the cluster, beside a plain loop: {', '.join(more)} of its time.")
 
 
 def _one(groups, place):

@@ -1,5 +1,7 @@
 """Ctrl-C while Spark starts: no JVM is left."""
 
+import inspect
+import logging
 import os
 import signal
 import subprocess
@@ -9,9 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from py4j import clientserver, java_gateway
 from py4j.protocol import Py4JError
 
-from sentiment.session import interrupted
+from sentiment.session import _NO_NEWS, _is_news, interrupted
 from tests.conftest import Sentiment
 
 
@@ -74,3 +77,18 @@ def test_ctrl_c_while_python_loads_the_command_shows_no_traceback(command: str, 
     assert done.returncode == 130, done.stderr
     assert "interrupted" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", _NO_NEWS)
+def test_what_py4j_logs_of_a_cut_call_is_no_news_and_all_else_is(words: str):
+    """And this py4j does log it, in these words."""
+    assert words in inspect.getsource(clientserver) + inspect.getsource(java_gateway)
+    heard = []
+    logger = logging.getLogger("of this test")
+    logger.addHandler(handler := logging.Handler())
+    handler.emit = heard.append
+    handler.addFilter(_is_news)
+    logger.error(f"Exception {words}")
+    assert not heard
+    logger.error("Could not authenticate connection.")
+    assert len(heard) == 1

@@ -21,7 +21,14 @@ pytestmark = pytest.mark.usefixtures("sentiment")
 def test_training_learns_and_says_what_it_did(trained: Path, corpus: Path):
     events = read_events(trained.with_name("model.events.jsonl"))
     kinds = [event["event"] for event in events]
-    assert kinds == ["planning", "plan", "start", *(["round"] * 4 + ["epoch"]) * 3, "end"]
+    assert kinds == [
+        "reading",
+        "planning",
+        "plan",
+        "start",
+        *(["round"] * 4 + ["epoch"]) * 3,
+        "end",
+    ]
     start, end = events[2], events[-1]
     rows = json.loads((corpus / "manifest.json").read_text())["splits"]["train"]["rows"]
     assert start["rows"] + start["validation_rows"] == rows

@@ -112,5 +112,5 @@ def show_started(target: Target, job: Job, *, as_json: bool) -> None:
     next_steps(
         f"sparkbundle logs -f{target.options} {job.id}",
         f"sparkbundle cancel{target.options} {job.id}",
-        f"sparkbundle jobs{target.options}",
+        f"sparkbundle pull{target.options} {job.id}:FILE TO    when it has ended",
     )

@@ -158,10 +158,12 @@ def train(
     if only_plan:
         with spark_session(place, name="sentiment-plan", settings=settings_for(place)) as spark:
             number = workers or cores(spark)
+            say(f"reading {opened.rows('train'):,} reviews, then measuring some seconds …")
             planned = plan_run(spark, corpus=opened, table=table, recipe=chosen, workers=number)
         _show_plan(planned, as_json=as_json)
-        given = [word for word in sys.argv[1:] if word != "--plan"]
-        next_step(shlex.join(["sentiment", *given]))
+        if not _job():
+            given = [word for word in sys.argv[1:] if word != "--plan"]
+            next_step(shlex.join(["sentiment", *given]))
         return
     progress = TrainingProgress()
     path = events or model.with_name(f"{model.name}.events.jsonl")
@@ -206,6 +208,7 @@ def train(
                 "validation_rows": trained.assignment.validation_rows,
                 "rows_without_label": trained.assignment.without_label,
                 "tokens_per_second": trained.tokens_per_second,
+                "training_seconds": trained.training_seconds,
                 "seconds": trained.seconds,
                 "events": str(path),
             }
@@ -225,18 +228,22 @@ def train(
                 ("vocabulary", f"{trained.vocabulary:,} words"),
                 (
                     "speed",
-                    f"{trained.tokens_per_second:,.0f} tokens/s, {trained.seconds:.0f} s in all",
+                    f"{trained.tokens_per_second:,.0f} tokens/s in rounds of "
+                    f"{trained.training_seconds:.0f} s together; {trained.seconds:.0f} s in all",
                 ),
                 ("digest", trained.digest[:16]),
                 ("events", str(path)),
             ],
         )
-    # In a job of `sparkbundle submit` the model is on a host, where nobody types commands.
-    job = os.environ.get("SPARKBUNDLE_JOB")
-    if job:
+    if job := _job():
         next_step(f"sparkbundle pull {job}:{model} {model.name}    (-i as for submit)")
     else:
         next_step(f"sentiment evaluate --model {model} --reviews {corpus}")
+
+
+def _job() -> str | None:
+    """The job of `sparkbundle submit` that this is: on a host, where nobody types commands."""
+    return os.environ.get("SPARKBUNDLE_JOB")
 
 
 def _picked_by_plan(changes: dict[str, int | float | str | None], *, no_plan: bool) -> bool:

@@ -105,7 +105,9 @@ def read_manifest(directory: Path) -> Manifest:
     if not is_table(directory):
         what = "is not the manifest of a word table" if path.exists() else "is missing"
         raise InvalidInputError(
-            f"{what}: this is no word table", where=str(path), todo=_BUILD_AGAIN
+            f"{what}: this is no word table",
+            where=str(path),
+            todo="give the folder of one, or build one: sentiment vectors build SOURCE OUT",
         )
     content = json.loads(path.read_bytes())
     _check_version(content.get("format"), where=path)
