@@ -82,6 +82,8 @@ class Measured:
     seconds: float = 0.0
     sync_seconds: float = 0.0
     """Of the seconds, those in which gradients were summed with other workers'."""
+    late_seconds: float = 0.0
+    """Of the seconds, those of the second half of the steps, which are one more if odd."""
     overflow: Overflow | None = None
 
     def __add__(self, other: "Measured") -> "Measured":
@@ -97,6 +99,11 @@ class Measured:
     def step_seconds(self) -> float:
         """Of a step; there must have been one."""
         return self.seconds / self.steps
+
+    @property
+    def late_step_seconds(self) -> float:
+        """Of a step of the second half of one worker's steps; there must have been one."""
+        return self.late_seconds / (self.steps - self.steps // 2)
 
     @property
     def mean_loss(self) -> float:
@@ -124,9 +131,11 @@ def train_portion(
     optimizer = optimizer_for(network, config)
     load_state(network, optimizer, state)
     network.train()
-    started = time.perf_counter()
+    started = late = time.perf_counter()
     measured = Measured()
     for index, reviews in enumerate(portion.reviews.tolist()):
+        if index == len(portion.reviews) // 2:
+            late = time.perf_counter()
         step = portion.first_step + index
         factor = rate_factor(config, step=step, total=portion.total_steps)
         for group in optimizer.param_groups:
@@ -147,8 +156,9 @@ def train_portion(
         if not math.isfinite(norm) and measured.overflow is None:
             measured += Measured(overflow=_overflow(portion, index, step))
         optimizer.step()
-    seconds = time.perf_counter() - started
-    return save_state(network, optimizer), measured + Measured(seconds=seconds)
+    ended = time.perf_counter()
+    clock = Measured(seconds=ended - started, late_seconds=ended - late)
+    return save_state(network, optimizer), measured + clock
 
 
 def _overflow(portion: Portion, index: int, step: int) -> Overflow:

@@ -11,11 +11,21 @@ from sentiment.strategy import RoundResult
 STATE = b"first"
 
 
-class Workers:
-    """Two stand-ins: seconds of a step in each turn, of both at once and of one alone."""
+def worked(steps, step, *, start=0.0):
+    """So many steps of a worker, the first half of them slower, by `start` seconds in all."""
+    late = (steps - steps // 2) * step
+    return Measured(steps=steps, seconds=steps * step + start, late_seconds=late)
 
-    def __init__(self, together, alone, *, agreeing=0.5):
+
+class Workers:
+    """Two stand-ins: seconds of a step in each turn, of both at once and of one alone.
+
+    `start`: what a round's first steps take longer, where both work at once.
+    """
+
+    def __init__(self, together, alone, *, agreeing=0.5, start=0.0):
         self.together, self.alone, self.agreeing = together, alone, agreeing
+        self.start = start
         self.turn = -2  # the first two rounds only warm up
         self.steps = []
 
@@ -26,15 +36,12 @@ class Workers:
             return RoundResult(STATE, [Measured(), Measured()], self.agreeing)
         slow, fast = self.together[max(self.turn, 0)]
         self.turn += 1
-        workers = [
-            Measured(steps=which.steps, seconds=which.steps * step, sync_seconds=which.steps * 0.01)
-            for step in (slow, fast)
-        ]
-        return RoundResult(STATE, workers, which.steps * slow + self.agreeing)
+        workers = [worked(which.steps, step, start=self.start) for step in (slow, fast)]
+        return RoundResult(STATE, workers, which.steps * slow + self.start + self.agreeing)
 
     def train_alone(self, which, state):
         step = self.alone[self.turn - 1]
-        return Measured(steps=which.steps, seconds=which.steps * step)
+        return worked(which.steps, step)
 
 
 class Broken:
@@ -78,11 +85,25 @@ def test_it_measures_for_some_seconds_and_never_more_than_an_epoch():
     assert max(fast.steps) == 500
 
 
-def test_gradients_summed_cost_what_the_worker_waits_that_waits_least():
-    workers = Workers([(0.1, 0.1)] * TURNS, [0.1] * TURNS)
-    told = measured(workers, Workers([(0.1, 0.1)] * TURNS, [0.1] * TURNS, agreeing=0.7))
-    assert told.sync == pytest.approx(0.01)
-    assert told.meeting == pytest.approx(0.7)
+def test_gradients_summed_cost_what_a_step_takes_longer():
+    def told(slow, fast):
+        apart = Workers([(0.1, 0.1)] * TURNS, [0.1] * TURNS)
+        return measured(apart, Workers([(slow, fast)] * TURNS, [], agreeing=0.7))
+
+    assert told(0.13, 0.12).sync == pytest.approx(0.03)
+    assert told(0.13, 0.12).meeting == pytest.approx(0.7)
+    assert told(0.09, 0.09).sync == 0.0
+
+
+@pytest.mark.parametrize("step", [0.05, 0.1, 0.4])
+def test_what_begins_beside_the_first_steps_is_a_cost_of_the_round_and_not_of_a_step(step):
+    slow = [(step, step)] * TURNS
+    told = measured(
+        Workers(slow, [step] * TURNS, start=0.3), Workers(slow, [step] * TURNS, start=0.2)
+    )
+    assert told.step == told.alone_step == pytest.approx(step)
+    assert told.round == pytest.approx(0.8)
+    assert (told.sync, told.meeting) == (pytest.approx(0.0), pytest.approx(0.7))
 
 
 def test_without_allreduce_there_is_still_a_plan():
