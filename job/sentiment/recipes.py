@@ -218,14 +218,14 @@ def for_workers(recipe: Recipe, workers: int) -> Recipe:
 
     N workers make an Nth of the steps, together of N times the reviews. So the learning rate rises
     with the square root of N (Malladi et al. 2022, for Adam and RMSProp), to twice at most, and
-    they agree as many times an epoch as they are, up to four.
+    with averaging they agree as many times an epoch as they are, up to four.
     """
     rate, train = recipe.optimizer.learning_rate, recipe.train
     if recipe.optimizer.rate_by_workers and "learning_rate" not in recipe.extra:
         times = math.sqrt(max(1.0, workers / RATE_WORKERS[train.strategy]))
         rate *= min(times, MOST_RATE)
     rounds = train.rounds_per_epoch
-    if "rounds_per_epoch" not in recipe.extra:
+    if train.strategy == "averaging" and "rounds_per_epoch" not in recipe.extra:
         rounds = max(rounds, min(workers, MOST_ROUNDS))
     return replace(
         recipe,

@@ -55,7 +55,7 @@ def test_values_out_of_range_are_refused(change):
         ("averaging", 100, 2, 4),
         ("allreduce", 1, 1, 2),
         ("allreduce", 2, 2**0.5, 2),
-        ("allreduce", 4, 2, 4),
+        ("allreduce", 4, 2, 2),
     ],
 )
 def test_more_workers_learn_at_a_higher_rate_and_agree_more_often(strategy, workers, times, rounds):
