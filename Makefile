@@ -1,6 +1,6 @@
 # Thin: each target is one command. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-job test-deploy hosts lint bench lock clean
+.PHONY: help setup demo test test-hosts test-job test-deploy hosts lint bench lock clean
 BIN := .venv/bin
 SHIPPING := tests/job/test_shipping.py
 
@@ -16,7 +16,7 @@ demo: setup ## the whole story on this machine, on real reviews
 # Two at a time. The hosts' come first, since they take longest, most of it waiting. Each has
 # clusters of its own.
 test: setup lint ## lint, then every test: on real hosts, of the job, of deploy
-	@$(MAKE) --no-print-directory --jobs=2 hosts test-job test-deploy
+	@$(MAKE) --no-print-directory --jobs=2 test-hosts test-job test-deploy
 
 test-job:
 	@$(BIN)/pytest -p no:cacheprovider tests/job --ignore=$(SHIPPING)
@@ -26,7 +26,9 @@ test-deploy:
 
 # Its hosts are machines that Vagrant makes here. Where that cannot be, it is left out with a line
 # that says why; with CI set, that is an error.
-hosts: setup ## every test on real hosts: LXC machines that Vagrant makes here, as root
+hosts: setup test-hosts ## every test on real hosts: LXC machines that Vagrant makes here, as root
+
+test-hosts:
 	@$(BIN)/pytest -p no:cacheprovider tests/cluster
 
 lint: setup ## ruff, mypy and ansible-lint
