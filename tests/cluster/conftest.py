@@ -22,6 +22,7 @@ from sparkbundle.inventory import load
 from sparkbundle.spark_settings import Secrets
 from tests.cluster import machines
 from tests.cluster.computer import Unavailable
+from tests.conftest import QUICK_JVMS
 from tests.deploy.conftest import wait_until
 
 COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
@@ -58,6 +59,7 @@ class Cluster:
     def write_inventory(self, **changes: dict[str, Any] | None) -> Path:
         """inventory/vagrant.yml with these machines' key; changes by host, None removes one."""
         tree = yaml.safe_load(INVENTORY.read_text())
+        tree["all"]["vars"]["spark_settings"] = QUICK_JVMS
         tree["all"]["vars"]["ansible_ssh_private_key_file"] = str(machines.private_key())
         groups = tree["all"]["children"]
         for name, values in changes.items():
@@ -69,6 +71,13 @@ class Cluster:
                 group.setdefault(host, {"ansible_host": machines.address(host)}).update(values)
         self.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
         return self.inventory
+
+    def write_setting(self, line: str) -> None:
+        """One more of Spark's settings in the inventory."""
+        text = self.inventory.read_text()
+        self.inventory.write_text(
+            text.replace("spark_settings:\n", f"spark_settings:\n      {line}\n", 1)
+        )
 
     def popen(self, command: str, *words: object, **options: Any) -> "subprocess.Popen[str]":
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}

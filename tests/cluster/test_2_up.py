@@ -94,9 +94,7 @@ def test_what_somebody_changed_is_told_and_mended(cluster: Cluster):
 
 def test_the_users_own_settings_reach_the_jobs(cluster: Cluster):
     tree = cluster.inventory.read_text()
-    cluster.inventory.write_text(
-        tree.replace("vars:\n", "vars:\n    spark_settings: {spark.sql.shuffle.partitions: 7}\n", 1)
-    )
+    cluster.write_setting("spark.sql.shuffle.partitions: 7")
     try:
         assert cluster.json("up")["changed"] == 1
         settings = root("master", "cat /etc/sparkbundle/spark-defaults.conf")

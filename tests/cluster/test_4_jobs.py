@@ -270,8 +270,7 @@ def test_an_executor_that_fits_no_worker_is_refused(cluster: Cluster, sleeper: P
         refused.stderr
     )
     before = cluster.inventory.read_text()
-    settings = "vars:\n    spark_settings: {spark.executor.memory: 5g}\n"
-    cluster.inventory.write_text(before.replace("vars:\n", settings, 1))
+    cluster.write_setting("spark.executor.memory: 5g")
     try:
         assert "5120 MiB fits no worker" in cluster("up", code=3).stderr
     finally:

@@ -64,6 +64,7 @@ def apart(sentiment: Sentiment, tmp_path_factory: pytest.TempPathFactory) -> Ite
     owner = Sentiment(command.home)
     try:
         command.up(hide=os.geteuid() == 0)
+        command.quick_jvms()
         command.become_a_host_of_it()
         yield command
     finally:
