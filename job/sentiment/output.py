@@ -67,9 +67,7 @@ class TrainingProgress:
     def __call__(self, event: Event) -> None:
         """Show one event."""
         kind = event["event"]
-        if kind == "reading":
-            self._line(f"reading {event['rows']:,} reviews …")
-        elif kind == "start":
+        if kind == "start":
             self._start(event)
         elif kind == "round":
             self._round(event)

@@ -82,7 +82,7 @@ def train(
 ) -> Trained:
     """Train `recipe` on the corpus' training split with `workers` shards.
 
-    Every figure goes to `log`: `reading`, `start`, `round`, `epoch`, `end`.
+    Every figure goes to `log`: `start`, `round`, `epoch`, `end`.
 
     Raises:
         InvalidInputError: too little to train on, hosts lack a table that is needed there, or
@@ -94,7 +94,6 @@ def train(
     check_unfinished(target, resume=options.resume, replace=options.replace)
     started = time.perf_counter()
     with locked_checkpoints(target) as directory:
-        log.write("reading", rows=corpus.rows("train"))
         prepared = prepare(spark, corpus=corpus, table=table, recipe=recipe, workers=workers)
         _check_slots(spark, workers, log)
         planned = None

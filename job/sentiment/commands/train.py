@@ -155,10 +155,10 @@ def train(
     opened, table = open_corpus(corpus), find_table(vectors)
     place = find_place(master)
     say_place(place, opened.path)
+    say(f"reading {opened.rows('train'):,} reviews{', then measuring' * only_plan} …")
     if only_plan:
         with spark_session(place, name="sentiment-plan", settings=settings_for(place)) as spark:
             number = workers or cores(spark)
-            say(f"reading {opened.rows('train'):,} reviews, then measuring some seconds …")
             planned = plan_run(spark, corpus=opened, table=table, recipe=chosen, workers=number)
         _show_plan(planned, as_json=as_json)
         if not _job():
