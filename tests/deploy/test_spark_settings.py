@@ -66,6 +66,11 @@ def test_master_and_worker_agree_on_when_a_silent_worker_is_lost():
         assert daemon["spark.worker.timeout"] == "30"
 
 
+def test_what_lay_on_a_lost_host_is_not_waited_for_for_long():
+    """Spark's own two minutes are for each try to fetch a block from there."""
+    assert client_settings(settings())["spark.shuffle.io.connectionCreationTimeout"] == "15s"
+
+
 def test_the_master_recovers_and_gives_no_application_everything_unasked():
     master = master_settings(settings())
     assert master["spark.deploy.recoveryMode"] == "FILESYSTEM"
