@@ -40,7 +40,7 @@ QUICK_JVMS = {
     "spark.executor.defaultJavaOptions": QUICK_JAVA,
 }
 """Settings of a user, for jobs of seconds: half of what their JVMs do is to optimise themselves.
-The demo and the documents' commands are tested without."""
+The demo, and the README's steps on one machine, have the product's own."""
 
 
 class Sentiment:
@@ -70,10 +70,13 @@ class Sentiment:
     def json(self, *words: str, **options: Any) -> Any:
         return json.loads(self(*words, "--json", **options).stdout)
 
+    def record(self) -> dict[str, Any]:
+        """The record of its cluster `default`."""
+        return json.loads((self.home / "state/clusters/default/cluster.json").read_text())
+
     def quick_jvms(self) -> None:
         """From here on the cluster's jobs have QUICK_JVMS."""
-        record = self.home / "state" / "clusters" / "default" / "cluster.json"
-        with Path(json.loads(record.read_text())["properties"]).open("a") as properties:
+        with Path(self.record()["properties"]).open("a") as properties:
             properties.writelines(f"{key}={value}\n" for key, value in QUICK_JVMS.items())
 
 

@@ -36,7 +36,7 @@ from sparkbundle import embedded
 from sparkbundle.errors import InterruptedRunError, SparkbundleError
 from sparkbundle.output import Step, Steps
 from sparkbundle.plan import ClusterOptions
-from sparkbundle.state import ClusterRecord
+from sparkbundle.state import ClusterRecord, cluster_place
 
 DEMO_STEPS = 8
 EVENTS = "events.jsonl"
@@ -105,7 +105,7 @@ def run(options: DemoOptions) -> DemoResult:
 
 @contextmanager
 def _cluster(options: DemoOptions, steps: Steps) -> Iterator[ClusterRecord]:
-    was_up = embedded.status(options.name).up
+    was_up = cluster_place(options.name).record.exists()
     started = None
     try:
         started = embedded.start(ClusterOptions(name=options.name), steps=steps)

@@ -139,7 +139,7 @@ def client_settings(cluster: ClusterSettings) -> dict[str, str]:
         # Work begins when all workers are in, not when the first one is: shards are
         # then spread evenly. It counts against spark.cores.max.
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
-        # A host that is gone does not refuse a connection: without an answer it is tried no longer.
+        # A host that is gone does not refuse a connection: each try would wait two minutes for it.
         "spark.shuffle.io.connectionCreationTimeout": "15s",
         # A worker that is drained: its executor ends when its tasks have, and hands on its blocks.
         "spark.decommission.enabled": "true",

@@ -96,11 +96,6 @@ class Measured:
         return Measured(**sums, overflow=_first(self.overflow, other.overflow))
 
     @property
-    def step_seconds(self) -> float:
-        """Of a step; there must have been one."""
-        return self.seconds / self.steps
-
-    @property
     def late_step_seconds(self) -> float:
         """Of a step of the second half of one worker's steps; there must have been one."""
         return self.late_seconds / (self.steps - self.steps // 2)

@@ -26,12 +26,12 @@ import click
 
 from tests.bench.lab import COMMAND, Lab, lab_of, limited
 from tests.bench.measure import machine
-from tests.bench.train_table import show
+from tests.bench.train_table import BESIDE, show
 
 HERE = Path(__file__).parent
 SENTIMENT = str(Path(sys.executable).with_name("sentiment"))
 PLAIN, PEER = "plain PyTorch loop", "TorchDistributor, DDP"
-BESIDE = 2  # times the worker's epochs: it starts later
+LONGER = 2  # times the worker's epochs: it starts later
 EMBEDDED = "embedded"
 
 
@@ -45,7 +45,7 @@ class Row:
     tokens_per_second: float
     seconds: float
     seconds_to_target: float | None
-    accuracy: float | None
+    accuracy: float
     predicted: float | None = None
     """Times as fast as one worker, by the plan."""
     began: float = 0.0
@@ -157,7 +157,7 @@ def one_beside_plain(cluster: Cluster, work: Work, scratch: Path) -> tuple[Row, 
     both. The plain loop trains on for longer; its epochs while the worker trains count.
     """
     with ThreadPoolExecutor(1) as pool:
-        loop = pool.submit(_plain_loop, work, BESIDE * work.epochs)
+        loop = pool.submit(_plain_loop, work, LONGER * work.epochs)
         row = ours(cluster, work, strategy="averaging", workers=1, scratch=scratch)
         told = loop.result()
     told["epochs"] = [
@@ -168,9 +168,7 @@ def one_beside_plain(cluster: Cluster, work: Work, scratch: Path) -> tuple[Row, 
     ]
     if not told["epochs"]:
         raise click.ClickException(f"no epoch of the plain loop fell into the worker's: {row}")
-    place = f"beside, {cluster.place}"
-    beside = replace(row, place=place, seconds_to_target=None)
-    return beside, replace(work.row(place, PLAIN, 1, told), seconds_to_target=None, accuracy=None)
+    return replace(row, place=BESIDE), work.row(BESIDE, PLAIN, 1, told)
 
 
 def ours(cluster: Cluster, work: Work, *, strategy: str, workers: int, scratch: Path) -> Row:

@@ -4,11 +4,14 @@ from statistics import median
 
 from tests.bench.measure import spread
 
+BESIDE = "beside each other"
+"""The place of rows that were measured at the same time, and are no rows of the table."""
+
 
 def show(rows, target):
     """The table, grouped by place; then the plot of time to the accuracy, for Mermaid."""
     groups = {}
-    for row in rows:
+    for row in (row for row in rows if row.place != BESIDE):
         groups.setdefault((row.place, row.workers, row.way), []).append(row)
     ones = {place: _one(groups, place) for place, *_ in groups}
     titles = ("where", "workers", "how", "tokens/s", "times one worker", "predicted")
@@ -25,25 +28,27 @@ def show(rows, target):
         speed = spread([row.tokens_per_second for row in same])
         shown = speed if len(same) > 1 else f"{speed.median:,.0f}"
         reached = [row.seconds_to_target for row in same if row.seconds_to_target is not None]
-        seconds = f"{median(reached):.0f}" if len(reached) == len(same) else "–"
-        rights = [row.accuracy for row in same if row.accuracy is not None]
-        right = f"{median(rights):.1%}" if rights else "–"
-        cells = (place, workers, way, shown, times, predicted, seconds, right)
+        seconds = f"{median(reached):.0f}" if len(reached) == len(same) else "not reached"
+        right = median(row.accuracy for row in same)
+        cells = (place, workers, way, shown, times, predicted, seconds, f"{right:.1%}")
         print(f"| {' | '.join(map(str, cells))} |")
-    _show_overhead(groups)
+    _show_overhead([row for row in rows if row.place == BESIDE])
     print(_plot(groups, target))
 
 
-def _show_overhead(groups):
-    """What one worker on the cluster takes beside the plain loop of the same seconds."""
-    speeds = [
-        [row.tokens_per_second for (place, _, way), same in groups.items()
-         if place.startswith("beside") and (way == "averaging") is ours for row in same]
-        for ours in (True, False)
-    ]  # fmt: skip
-    more = [f"{plain / worker - 1:+.1%}" for worker, plain in zip(*speeds, strict=True)]
-    if more:
-        print(f"\nOne worker on the cluster, beside a plain loop: {', '.join(more)} of its time.")
+def _show_overhead(beside):
+    """What one worker on the cluster takes beside the plain loop of the same seconds.
+
+    `beside`: for each run the worker's row, then the loop's.
+    """
+    for worker, plain in zip(beside[::2], beside[1::2], strict=True):
+        speeds = worker.tokens_per_second, plain.tokens_per_second
+        print(
+            "\nOne worker on the cluster, and a plain loop beside it: "
+            "{:,.0f} and {:,.0f} tokens/s; {:+.1%} of its time.".format(
+                *speeds, speeds[1] / speeds[0] - 1
+            )
+        )
 
 
 def _one(groups, place):

@@ -44,7 +44,7 @@ class Apart(Sentiment):
 
     def become_a_host_of_it(self) -> None:
         """From here on without the cluster's record, as the driver on a master host is."""
-        record = json.loads((self.home / "state/clusters/default/cluster.json").read_text())
+        record = self.record()
         conf = self.home / "conf"
         conf.mkdir()
         shutil.copy(record["properties"], conf / "spark-defaults.conf")
