@@ -37,7 +37,7 @@ def small_disk(path: Path, *, mebibytes: int) -> Iterator[None]:
 QUICK_JAVA = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 QUICK_JVMS = {
     "spark.driver.extraJavaOptions": QUICK_JAVA,
-    "spark.executor.defaultJavaOptions": QUICK_JAVA,
+    "spark.executor.extraJavaOptions": QUICK_JAVA,
 }
 """Settings of a user, for jobs of seconds: half of what their JVMs do is to optimise themselves.
 The demo, and the README's steps on one machine, have the product's own."""

@@ -62,6 +62,14 @@ class Launcher:
         """The environment of a process of this cluster."""
         return clean_environment(self.place, role=role, spark=self.spark)
 
+    def daemon_environment(self, role: str) -> dict[str, str]:
+        """The environment of a daemon, whose settings all come by --properties-file.
+
+        Its conf folder, which Java has first in the class path of the executors too, is one that
+        is not there: an archive of classes fits no class path with a folder that has files.
+        """
+        return {**self.environment(role), "SPARK_CONF_DIR": str(self.place.directory / "no-conf")}
+
     def ask(self, *, timeout: float = 5.0) -> MasterState | None:
         """What this cluster's master says; None while it does not answer."""
         return ask_record(self.record, self.secrets, timeout=timeout)
@@ -158,7 +166,7 @@ def _start_master(launcher: Launcher) -> None:
     process = start_daemon(
         launcher.place,
         role=MASTER,
-        environment=launcher.environment(MASTER),
+        environment=launcher.daemon_environment(MASTER),
         command=[
             launcher.spark.spark_class, _MASTER_CLASS,
             "--host", ports.HOST, "--port", str(record.master_port),
@@ -187,7 +195,7 @@ def _start_worker(launcher: Launcher, worker: str) -> None:
     start_daemon(
         launcher.place,
         role=worker,
-        environment=launcher.environment(worker),
+        environment=launcher.daemon_environment(worker),
         command=[
             launcher.spark.spark_class, _WORKER_CLASS, record.master,
             # The kernel gives free ports; the master learns them from the worker.

@@ -1,4 +1,4 @@
-"""Options of a driver's JVM, and the archive of loaded classes that halves its start.
+"""Options of a job's JVMs, and the archive of loaded classes that halves its start.
 
 Spark loads some ten thousand classes before its first job. Java 17 can keep them as
 they lie in memory ("application class data sharing", JEP 350) and map them at the
@@ -18,6 +18,7 @@ from typing import Final
 ARCHIVE: Final = Path(sys.prefix) / "share" / "sentiment" / f"spark-{version('pyspark')}.jsa"
 DEFAULT_OPTIONS: Final = "spark.driver.defaultJavaOptions"
 """The setting to give them in: unlike --driver-java-options it leaves the user's in force."""
+EXECUTOR_DEFAULT_OPTIONS: Final = "spark.executor.defaultJavaOptions"
 # In one process of minutes the optimising compiler costs more than it gains.
 _SHORT_LIVED: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _SECONDS: Final = 180
@@ -43,10 +44,23 @@ def options(*, local: bool, settings: str = "") -> tuple[str, ...]:
     file. Who sets DEFAULT_OPTIONS there gets none of these, which only save time; who
     chooses a garbage collector gets no second one, with which Java would not start.
     """
-    if re.search(rf"^\s*{re.escape(DEFAULT_OPTIONS)}\b", settings, re.MULTILINE):
+    if _is_set(DEFAULT_OPTIONS, settings):
         return ()
     short_lived = local and not re.search(r"\+Use\w+GC\b", settings)
     return (*(_SHORT_LIVED if short_lived else ()), *_archive_options())
+
+
+def executor_options(*, settings: str = "") -> tuple[str, ...]:
+    """Java's options for the executors on this machine; none over those of the user's `settings`.
+
+    The archive is of use where no folder with files is in their class path, as on a worker of
+    an embedded cluster.
+    """
+    return () if _is_set(EXECUTOR_DEFAULT_OPTIONS, settings) else _archive_options()
+
+
+def _is_set(key: str, settings: str) -> bool:
+    return re.search(rf"^\s*{re.escape(key)}\b", settings, re.MULTILINE) is not None
 
 
 def _archive_options() -> tuple[str, ...]:

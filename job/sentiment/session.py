@@ -276,6 +276,9 @@ def _configuration(place: Place, name: str, gateway: JavaGateway) -> SparkConf:
             conf.set("spark.ui.enabled", "false")
             conf.set("spark.driver.bindAddress", "127.0.0.1")
             conf.set("spark.driver.host", "127.0.0.1")
+    elif java := jvm.executor_options(settings=_settings_text(place)):
+        # The cluster is on this machine: its executors have the driver's Java and classes.
+        conf.set(jvm.EXECUTOR_DEFAULT_OPTIONS, shlex.join(java))
     # Spark takes this for a shell at a terminal; but its messages go to a log.
     conf.set("spark.ui.showConsoleProgress", "false")
     # A task computes for seconds on some megabytes: fetching them costs less than an idle worker.
