@@ -21,14 +21,12 @@ import psutil
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.files import cannot_write
 from sparkbundle.ports import HOST
-from sparkbundle.runtime import Spark
+from sparkbundle.runtime import FAST_JVM, Spark
 from sparkbundle.state import ClusterPlace
 
 CLUSTER_VARIABLE = "SPARKBUNDLE_CLUSTER_ID"
 ROLE_VARIABLE = "SPARKBUNDLE_ROLE"
 HEAP = "256m"
-# A daemon is idle most of its life: what counts is that it starts fast and stays small.
-FAST_JVM = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 # Settings of the caller that would change what a daemon or its executors do.
 _FOREIGN = ("SPARK", "_SPARK", "PYSPARK", "_PYSPARK", "HADOOP_", "YARN_", "PYTHON")
 _FOREIGN_NAMES = {"JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH"}
@@ -66,7 +64,7 @@ def clean_environment(place: ClusterPlace, *, role: str, spark: Spark) -> dict[s
         "SPARK_PUBLIC_DNS": HOST,
         "SPARK_LOCAL_DIRS": str(place.local),
         "SPARK_DAEMON_MEMORY": HEAP,
-        "SPARK_DAEMON_JAVA_OPTS": FAST_JVM,
+        "SPARK_DAEMON_JAVA_OPTS": spark.java_options,
         "SPARK_LAUNCHER_OPTS": FAST_JVM,
     }
 

@@ -172,7 +172,8 @@ def _smoke_job(launcher: Launcher) -> SmokeJob:
     return SmokeJob(
         launcher.place,
         properties=launcher.place.conf / "client.properties",
-        environment=launcher.environment(SMOKE),
+        environment=launcher.daemon_environment(SMOKE),
+        java_options=launcher.spark.java_options,
         tasks=launcher.record.workers * launcher.record.cores,
     )
 

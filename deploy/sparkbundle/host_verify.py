@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparkbundle.daemons import FAST_JVM
 from sparkbundle.errors import SparkbundleError, Trouble
 from sparkbundle.host_mend import Mending, lost_workers
 from sparkbundle.host_plan import PAGE_PORT, ClusterPlan, HostPlan
@@ -20,6 +19,7 @@ from sparkbundle.inventory import Host
 from sparkbundle.master import MasterState, parse_state
 from sparkbundle.output import Steps
 from sparkbundle.pages import Pages
+from sparkbundle.runtime import FAST_JVM
 from sparkbundle.tunnel import Tunnel
 
 _POLL_SECONDS = 0.5

@@ -63,7 +63,7 @@ class Launcher:
         return clean_environment(self.place, role=role, spark=self.spark)
 
     def daemon_environment(self, role: str) -> dict[str, str]:
-        """The environment of a daemon, whose settings all come by --properties-file.
+        """That of one whose settings all come by --properties-file: a daemon, the smoke job.
 
         Its conf folder, which Java has first in the class path of the executors too, is one that
         is not there: an archive of classes fits no class path with a folder that has files.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from sparkbundle.daemons import FAST_JVM, last_lines, stop_processes
+from sparkbundle.daemons import last_lines, stop_processes
 from sparkbundle.errors import SparkbundleError, Trouble
 from sparkbundle.files import remove
 from sparkbundle.state import ClusterPlace
@@ -36,6 +36,7 @@ class SmokeJob:
         *,
         properties: Path,
         environment: Mapping[str, str],
+        java_options: str,
         tasks: int,
     ) -> None:
         """Start the process; its output goes to the log "smoke"."""
@@ -44,8 +45,8 @@ class SmokeJob:
         remove(self._result)
         arguments = [
             "--properties-file", str(properties),
-            "--driver-memory", "512m",
-            "--conf", f"spark.executor.extraJavaOptions={FAST_JVM}",
+            "--driver-memory", "512m", "--driver-java-options", java_options,
+            "--conf", f"spark.executor.extraJavaOptions={java_options}",
             "pyspark-shell",
         ]  # fmt: skip
         log = place.log(ROLE)

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
+from pathlib import Path
 
 import psutil
 import pytest
@@ -31,6 +33,15 @@ def test_up_again_changes_nothing(shared: CommandLine):
     steps = [line for line in done.stderr.splitlines() if line.startswith("[")]
     assert [line[:5] for line in steps] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_its_daemons_start_from_the_archive_of_classes(shared: CommandLine):
+    """Java leaves it aside, in silence, where the class path is another than the archive's."""
+    archive = Path(sys.prefix) / "share/sentiment" / f"spark-{version('pyspark')}.jsa"
+    assert archive.is_file(), "make setup makes it"
+    for name in ("master", "worker-1"):
+        maps = Path(f"/proc/{shared.daemon('one', name).pid}/maps").read_text()
+        assert str(archive) in maps, name
 
 
 def test_other_settings_for_a_running_cluster_are_refused(shared: CommandLine):
