@@ -1,7 +1,10 @@
 """What several tests of the job share: small models, a corpus and a trained model."""
 
-from dataclasses import replace
+import csv
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +68,37 @@ def trained(sentiment: Sentiment, corpus: Path, table: Path) -> Path:
     path = sentiment.home / "model"
     sentiment("train", corpus, path, "--vectors", table, *PLANNED)
     return path
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What `score` made of a source, and what it said."""
+
+    source: Path
+    texts: list[str]
+    told: dict[str, Any]
+    table: str
+    quarantine: str
+
+
+@pytest.fixture(scope="session")
+def scored(sentiment: Sentiment, trained: Path, reviews: Path) -> Scored:
+    """Real reviews, and what is none, scored on the cluster."""
+    with reviews.open(newline="") as file:
+        texts = [row["review"] for row in csv.DictReader(file, delimiter="\t")][::40]
+    texts = [" ".join(text.split()) for text in texts]
+    source = sentiment.home / "texts.jsonl"
+    lines = [json.dumps({"text": text}) for text in [*texts, "..."]]
+    source.write_text("\n".join([*lines, "no JSON", ""]))
+    out = sentiment.home / "scores.jsonl"
+    told = sentiment.json("score", "--model", trained, source, out)
+    return Scored(source, texts, told, out.read_text(), Path(told["quarantine"]).read_text())
+
+
+@pytest.fixture(scope="session")
+def evaluated(sentiment: Sentiment, trained: Path, corpus: Path) -> dict[str, Any]:
+    """What `evaluate` says of the model on the corpus's test split."""
+    return sentiment.json("evaluate", "--model", trained, "--reviews", corpus)
 
 
 PLANNED = (

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import Sentiment
 
-from .conftest import TRAINING
+from .conftest import TRAINING, Scored
 
 # Not `SparkSubmit`: the JVM of the smoke job's driver may be about to end.
 DAEMON = re.compile(r"org\.apache\.spark\.deploy\.(master\.Master|worker\.Worker)\b")
@@ -102,19 +102,13 @@ def test_what_is_learned_is_the_same(apart: Apart, corpus: Path, table: Path, tr
 
 
 def test_scores_and_measures_are_the_same(
-    apart: Apart, sentiment: Sentiment, trained: Path, corpus: Path, reviews: Path, tmp_path: Path
+    apart: Apart, trained: Path, corpus: Path, scored: Scored, evaluated: dict, tmp_path: Path
 ):
-    source = sentiment.home / "hidden.tsv"
-    source.write_text(reviews.read_text()[:20_000] + "\nlone\n\t\n")
-    tables = []
-    for number, command in enumerate((sentiment, apart)):
-        out = tmp_path / f"{number}.jsonl"
-        command("score", "--model", trained, source, out)
-        quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
-        tables.append((out.read_text(), quarantine.read_text()))
-    assert tables[0] == tables[1]
-    words = ("evaluate", "--model", trained, "--reviews", corpus)
-    assert apart.json(*words) == sentiment.json(*words)
+    out = tmp_path / "out.jsonl"
+    told = apart.json("score", "--model", trained, scored.source, out)
+    assert out.read_text() == scored.table
+    assert Path(told["quarantine"]).read_text() == scored.quarantine
+    assert apart.json("evaluate", "--model", trained, "--reviews", corpus) == evaluated
 
 
 def test_ingest_reads_and_writes_here(apart: Apart, reviews: Path, corpus: Path):

@@ -1,19 +1,14 @@
 """The whole job through the command line, on real reviews and a real cluster."""
 
-import csv
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from sentiment.events import read_events
 from tests.conftest import Sentiment
 
-from .conftest import TRAINING
+from .conftest import TRAINING, Scored
 
 pytestmark = pytest.mark.usefixtures("sentiment")
 
@@ -41,13 +36,12 @@ def test_training_learns_and_says_what_it_did(trained: Path, corpus: Path):
     assert description["recipe"]["extra"]["learning_rate"] == "0.01"
 
 
-def test_evaluate_prints_one_json_object(sentiment: Sentiment, trained: Path, corpus: Path):
-    result = sentiment.json("evaluate", "--model", trained, "--reviews", corpus)
-    assert {"accuracy", "f1", "rows", "quarantined"} <= result.keys()
+def test_evaluate_prints_one_json_object(evaluated: dict, corpus: Path):
+    assert {"accuracy", "f1", "rows", "quarantined"} <= evaluated.keys()
     rows = json.loads((corpus / "manifest.json").read_text())["splits"]["test"]["rows"]
-    assert (result["rows"], result["quarantined"]) == (rows, 0)
-    assert result["accuracy"] > 0.65
-    assert sum(result["confusion"].values()) == rows
+    assert (evaluated["rows"], evaluated["quarantined"]) == (rows, 0)
+    assert evaluated["accuracy"] > 0.65
+    assert sum(evaluated["confusion"].values()) == rows
 
 
 def test_evaluate_takes_any_labelled_source_and_drops_nothing_in_silence(
@@ -71,28 +65,18 @@ def test_evaluate_takes_any_labelled_source_and_drops_nothing_in_silence(
 
 
 def test_a_score_is_the_same_by_text_by_line_and_by_source(
-    sentiment: Sentiment, trained: Path, reviews: Path, tmp_path: Path
+    sentiment: Sentiment, trained: Path, scored: Scored
 ):
     """Contract 1 across the ways in: this process, standard input, two workers, the files."""
-    with reviews.open(newline="") as file:
-        texts = [row["review"] for row in csv.DictReader(file, delimiter="\t")][::40]
-    texts = [" ".join(text.split()) for text in texts]
-    path = tmp_path / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    scores = {}
-    out = tmp_path / "out.jsonl"
-    told = sentiment.json("score", "--model", trained, path, out)
-    assert (told["rows"], told["quarantined"]) == (len(texts), 0)
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    scores["cluster"] = [row["probability"] for row in rows]
-    given = "".join(f"{text}\n" for text in texts)
+    assert (scored.told["rows"], scored.told["quarantined"]) == (len(scored.texts), 2)
+    there = [json.loads(line)["probability"] for line in scored.table.splitlines()]
+    given = "".join(f"{text}\n" for text in scored.texts)
     lines = sentiment("score", "--model", trained, "-", "--json", given=given).stdout.splitlines()
-    scores["stdin"] = [json.loads(line)["probability"] for line in lines]
-    alone = sentiment.json("score", "--model", trained, "--text", texts[0])
-    assert alone["probability"] == pytest.approx(scores["stdin"][0], abs=1e-6)
-    for way, found in scores.items():
-        assert found == pytest.approx(scores["stdin"], abs=1e-6), way
-    assert max(scores["stdin"]) - min(scores["stdin"]) > 0.3
+    here = [json.loads(line)["probability"] for line in lines]
+    assert there == pytest.approx(here, abs=1e-6)
+    alone = sentiment.json("score", "--model", trained, "--text", scored.texts[0])
+    assert alone["probability"] == pytest.approx(here[0], abs=1e-6)
+    assert max(here) - min(here) > 0.3
 
 
 def test_scoring_quarantines_with_reason_and_place(
@@ -109,51 +93,6 @@ def test_scoring_quarantines_with_reason_and_place(
     assert len(out.read_text().splitlines()) == told["rows"]
 
 
-def test_an_executor_killed_in_mid_training_changes_nothing_it_learns(
-    sentiment: Sentiment, trained: Path, corpus: Path, table: Path
-):
-    """kill -9 of one executor: the same weights, bit for bit (contract 5, CHECKS F1)."""
-    model = sentiment.home / "disturbed"
-    run = sentiment.popen("train", corpus, model, "--vectors", table, *TRAINING)
-    events = model.with_name("disturbed.events.jsonl")
-    victim = None
-    while run.poll() is None:
-        rounds = _rounds(events)
-        if victim is None and rounds >= 3:
-            victim = _executors(sentiment)[0]
-            os.kill(victim, signal.SIGKILL)
-            assert rounds <= 9, "too late to be in mid-training"
-        time.sleep(0.02)
-    out, err = run.communicate()
-    assert run.returncode == 0, out + err
-    assert victim is not None, "no executor was killed"
-    same = (model / "weights.safetensors").read_bytes()
-    assert same == (trained / "weights.safetensors").read_bytes()
-    assert _rounds(events) == 12
-
-
-def _rounds(events: Path) -> int:
-    if not events.exists():
-        return 0
-    return sum(event["event"] == "round" for event in read_events(events))
-
-
-def _executors(sentiment: Sentiment) -> list[int]:
-    """The executors' JVMs of this cluster."""
-    work = str(sentiment.home / "state")
-    found = []
-    for process in psutil.process_iter():
-        try:
-            line = process.cmdline()
-            ours = process.cwd().startswith(work)
-        except psutil.Error:
-            continue
-        if ours and any("CoarseGrainedExecutorBackend" in word for word in line):
-            found.append(process.pid)
-    assert len(found) == 2, found
-    return found
-
-
 def test_the_place_does_not_change_what_is_learned(
     sentiment: Sentiment, trained: Path, corpus: Path, table: Path
 ):
@@ -162,20 +101,3 @@ def test_the_place_does_not_change_what_is_learned(
     words = ("train", corpus, model, "--vectors", table, *TRAINING, "--master", "local[1]")
     result = sentiment.json(*words)
     assert result["digest"] == json.loads((trained / "model.json").read_text())["digest"]
-
-
-def test_an_interrupted_training_leaves_no_half_model(
-    sentiment: Sentiment, corpus: Path, table: Path
-):
-    model = sentiment.home / "interrupted"
-    run = sentiment.popen("train", corpus, model, "--vectors", table, *TRAINING)
-    events = model.with_name("interrupted.events.jsonl")
-    while run.poll() is None and _rounds(events) < 1:
-        time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    _, err = run.communicate(timeout=120)
-    assert run.returncode == 130, err
-    assert "interrupted" in err
-    assert "Traceback" not in err
-    assert not model.exists()
-    assert not [p for p in model.parent.iterdir() if p.name.startswith(".interrupted")]
