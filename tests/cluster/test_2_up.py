@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import machines
 from tests.cluster.conftest import HOSTS, MASTER, WORKERS, Cluster, root
+from tests.deploy.conftest import wait_until
 
 PACKAGE_TASKS = (
     "java : Install the distribution's package",
@@ -92,17 +94,55 @@ def test_what_somebody_changed_is_told_and_mended(cluster: Cluster):
     cluster.invariant()
 
 
-def test_the_users_own_settings_reach_the_jobs(cluster: Cluster):
-    tree = cluster.inventory.read_text()
-    cluster.write_setting("spark.sql.shuffle.partitions: 7")
-    try:
-        assert cluster.json("up")["changed"] == 1
-        settings = root("master", "cat /etc/sparkbundle/spark-defaults.conf")
-        assert "spark.sql.shuffle.partitions=7\n" in settings
-    finally:
-        cluster.inventory.write_text(tree)
-    assert cluster.json("up")["changed"] == 1
+def test_a_host_serves_one_cluster(cluster: Cluster, tmp_path):
+    other = Cluster(tmp_path)
+    text = other.inventory.read_text()
+    other.inventory.write_text(text.replace("cluster_name: vagrant", "cluster_name: other"))
+    refused = other("up", code=3)
+    assert refused.stderr.count("it belongs to cluster 'vagrant'") == 3
+    assert "nothing was changed on any host" in refused.stderr
     cluster.invariant()
+
+
+@pytest.fixture(scope="module")
+def asked(cluster: Cluster) -> Iterator[dict[str, list[str]]]:
+    """What `up` changes, by host, for three wishes at once; and back.
+
+    A setting of Spark's for the master's drivers, an open port on every host, and on worker-2 two
+    simulated GPUs: a program in nvidia-smi's place, good for scheduling only.
+    """
+    cluster.write_setting("spark.sql.shuffle.partitions: 7")
+    text = cluster.inventory.read_text()
+    opened = "vars:\n    firewall_open_ports: [8088]\n"
+    cluster.inventory.write_text(text.replace("vars:\n", opened, 1))
+    link = "/usr/local/lib/simulated-nvidia-smi /usr/local/bin/nvidia-smi"
+    root("worker-2", f"echo 2 > /etc/simulated-gpus; ln -s {link}")
+    try:
+        told = cluster.json("up")
+        yield {name: host["changed"] for name, host in told["hosts"].items()}
+    finally:
+        root("worker-2", "rm -f /usr/local/bin/nvidia-smi /etc/simulated-gpus")
+        cluster.write_inventory()
+        cluster("up")
+    cluster.invariant()
+
+
+def test_the_users_own_settings_reach_the_jobs(asked: dict[str, list[str]]):
+    assert [len(asked[name]) for name in ("master", "worker-1")] == [2, 1], "all of one firewall"
+    settings = root("master", "cat /etc/sparkbundle/spark-defaults.conf")
+    assert "spark.sql.shuffle.partitions=7\n" in settings
+
+
+def test_open_ports_of_the_inventory_stay_open(asked: dict[str, list[str]]):
+    probe = "timeout 3 bash -c '</dev/tcp/{}/{}' && echo open || echo closed"
+    for port, expected in ((8088, "open\n"), (8089, "closed\n")):
+        root("worker-1", f"systemd-run --unit=web python3 -m http.server {port}")
+        try:
+            wait_until(lambda port=port: f":{port} " in root("worker-1", "ss -Hltn"))
+            asking = probe.format(machines.address("worker-1"), port)
+            assert machines.ssh("outsider", asking).stdout == expected
+        finally:
+            root("worker-1", "systemctl stop web")
 
 
 def test_a_host_serves_one_cluster(cluster: Cluster, tmp_path):
@@ -115,15 +155,45 @@ def test_a_host_serves_one_cluster(cluster: Cluster, tmp_path):
     cluster.invariant()
 
 
-@pytest.fixture
-def simulated_gpus(cluster: Cluster):
-    """Two simulated GPUs on worker-2: a program in nvidia-smi's place, good for scheduling only."""
+@pytest.fixture(scope="module")
+def asked(cluster: Cluster) -> Iterator[dict[str, list[str]]]:
+    """What `up` changes, by host, for three wishes at once; and back.
+
+    A setting of Spark's for the master's drivers, an open port on every host, and on worker-2 two
+    simulated GPUs: a program in nvidia-smi's place, good for scheduling only.
+    """
+    cluster.write_setting("spark.sql.shuffle.partitions: 7")
+    text = cluster.inventory.read_text()
+    opened = "vars:\n    firewall_open_ports: [8088]\n"
+    cluster.inventory.write_text(text.replace("vars:\n", opened, 1))
     link = "/usr/local/lib/simulated-nvidia-smi /usr/local/bin/nvidia-smi"
     root("worker-2", f"echo 2 > /etc/simulated-gpus; ln -s {link}")
-    yield
-    root("worker-2", "rm -f /usr/local/bin/nvidia-smi /etc/simulated-gpus")
-    cluster("up")
+    try:
+        told = cluster.json("up")
+        yield {name: host["changed"] for name, host in told["hosts"].items()}
+    finally:
+        root("worker-2", "rm -f /usr/local/bin/nvidia-smi /etc/simulated-gpus")
+        cluster.write_inventory()
+        cluster("up")
     cluster.invariant()
+
+
+def test_the_users_own_settings_reach_the_jobs(asked: dict[str, list[str]]):
+    assert len(asked["master"]) == 1
+    settings = root("master", "cat /etc/sparkbundle/spark-defaults.conf")
+    assert "spark.sql.shuffle.partitions=7\n" in settings
+
+
+def test_open_ports_of_the_inventory_stay_open(asked: dict[str, list[str]]):
+    assert len(asked["worker-1"]) == 1
+    probe = "timeout 3 bash -c '</dev/tcp/{}/8088' && echo open || echo closed"
+    for name, expected in (("worker-1", "open\n"), ("worker-2", "closed\n")):
+        root(name, "systemd-run --unit=web python3 -m http.server 8088")
+        try:
+            asking = probe.format(machines.address(name))
+            assert machines.ssh("outsider", asking).stdout == expected
+        finally:
+            root(name, "systemctl stop web")
 
 
 GPU_JOB = """
@@ -136,8 +206,7 @@ print("GPUS", json.dumps(sc.parallelize([0], 1).mapPartitions(mine).collect()))
 """
 
 
-def test_simulated_gpus_are_offered_and_given_to_tasks(cluster: Cluster, simulated_gpus, tmp_path):
-    cluster("up")
+def test_simulated_gpus_are_offered_and_given_to_tasks(cluster: Cluster, asked, tmp_path):
     told = {host["name"]: host for host in cluster.json("status")["hosts"]}
     assert told["worker-2"]["gpus"] == ["0", "1"]
     assert told["worker-1"]["gpus"] == []
@@ -170,23 +239,4 @@ def test_a_job_that_takes_too_much_memory_does_not_take_the_worker_with_it(
         root("worker-1", "systemctl set-property --runtime spark-worker MemoryMax=infinity")
     assert re.search("Python worker exited unexpectedly|ExecutorLostFailure|MemoryError", out)
     assert root("worker-1", "systemctl show -P MainPID spark-worker") == before
-    cluster.invariant()
-
-
-def test_open_ports_of_the_inventory_stay_open(cluster: Cluster):
-    tree = cluster.inventory.read_text()
-    root("worker-1", "systemd-run --unit=web python3 -m http.server 8088")
-    probe = "timeout 3 bash -c '</dev/tcp/{}/8088' && echo open || echo closed"
-    address = machines.address("worker-1")
-    try:
-        assert machines.ssh("outsider", probe.format(address)).stdout == "closed\n"
-        cluster.inventory.write_text(
-            tree.replace("vars:\n", "vars:\n    firewall_open_ports: [8088]\n", 1)
-        )
-        cluster("up")
-        assert machines.ssh("outsider", probe.format(address)).stdout == "open\n"
-    finally:
-        root("worker-1", "systemctl stop web")
-        cluster.inventory.write_text(tree)
-    cluster("up")
     cluster.invariant()
