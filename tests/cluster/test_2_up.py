@@ -104,6 +104,28 @@ def test_a_host_serves_one_cluster(cluster: Cluster, tmp_path):
     cluster.invariant()
 
 
+def test_a_job_that_takes_too_much_memory_does_not_take_the_worker_with_it(
+    cluster: Cluster, tmp_path
+):
+    """F11: the kernel kills what is too large in the worker's control group; the worker lives."""
+    before = root("worker-1", "systemctl show -P MainPID spark-worker")
+    root("worker-1", "systemctl set-property --runtime spark-worker MemoryMax=1800M")
+    job = tmp_path / "greedy.py"
+    job.write_text(
+        "from pyspark import SparkConf, SparkContext\n"
+        "sc = SparkContext(conf=SparkConf().set('spark.task.maxFailures', '1'))\n"
+        "eat = lambda _: [len(bytearray(b'x') * (4 << 30))]\n"
+        "print(sc.parallelize(range(3), 3).mapPartitions(eat).collect())\n"
+    )
+    try:
+        out = cluster("submit", "--wait", job, code=1).stdout
+    finally:
+        root("worker-1", "systemctl set-property --runtime spark-worker MemoryMax=infinity")
+    assert re.search("Python worker exited unexpectedly|ExecutorLostFailure|MemoryError", out)
+    assert root("worker-1", "systemctl show -P MainPID spark-worker") == before
+    cluster.invariant()
+
+
 @pytest.fixture(scope="module")
 def asked(cluster: Cluster) -> Iterator[dict[str, list[str]]]:
     """What `up` changes, by host, for three wishes at once; and back.
@@ -145,57 +167,6 @@ def test_open_ports_of_the_inventory_stay_open(asked: dict[str, list[str]]):
             root("worker-1", "systemctl stop web")
 
 
-def test_a_host_serves_one_cluster(cluster: Cluster, tmp_path):
-    other = Cluster(tmp_path)
-    text = other.inventory.read_text()
-    other.inventory.write_text(text.replace("cluster_name: vagrant", "cluster_name: other"))
-    refused = other("up", code=3)
-    assert refused.stderr.count("it belongs to cluster 'vagrant'") == 3
-    assert "nothing was changed on any host" in refused.stderr
-    cluster.invariant()
-
-
-@pytest.fixture(scope="module")
-def asked(cluster: Cluster) -> Iterator[dict[str, list[str]]]:
-    """What `up` changes, by host, for three wishes at once; and back.
-
-    A setting of Spark's for the master's drivers, an open port on every host, and on worker-2 two
-    simulated GPUs: a program in nvidia-smi's place, good for scheduling only.
-    """
-    cluster.write_setting("spark.sql.shuffle.partitions: 7")
-    text = cluster.inventory.read_text()
-    opened = "vars:\n    firewall_open_ports: [8088]\n"
-    cluster.inventory.write_text(text.replace("vars:\n", opened, 1))
-    link = "/usr/local/lib/simulated-nvidia-smi /usr/local/bin/nvidia-smi"
-    root("worker-2", f"echo 2 > /etc/simulated-gpus; ln -s {link}")
-    try:
-        told = cluster.json("up")
-        yield {name: host["changed"] for name, host in told["hosts"].items()}
-    finally:
-        root("worker-2", "rm -f /usr/local/bin/nvidia-smi /etc/simulated-gpus")
-        cluster.write_inventory()
-        cluster("up")
-    cluster.invariant()
-
-
-def test_the_users_own_settings_reach_the_jobs(asked: dict[str, list[str]]):
-    assert len(asked["master"]) == 1
-    settings = root("master", "cat /etc/sparkbundle/spark-defaults.conf")
-    assert "spark.sql.shuffle.partitions=7\n" in settings
-
-
-def test_open_ports_of_the_inventory_stay_open(asked: dict[str, list[str]]):
-    assert len(asked["worker-1"]) == 1
-    probe = "timeout 3 bash -c '</dev/tcp/{}/8088' && echo open || echo closed"
-    for name, expected in (("worker-1", "open\n"), ("worker-2", "closed\n")):
-        root(name, "systemd-run --unit=web python3 -m http.server 8088")
-        try:
-            asking = probe.format(machines.address(name))
-            assert machines.ssh("outsider", asking).stdout == expected
-        finally:
-            root(name, "systemctl stop web")
-
-
 GPU_JOB = """
 import json
 from pyspark import SparkConf, SparkContext, TaskContext
@@ -218,25 +189,3 @@ def test_simulated_gpus_are_offered_and_given_to_tasks(cluster: Cluster, asked, 
     root("worker-2", "rm /etc/simulated-gpus; systemctl restart spark-worker")
     told = {host["name"]: host for host in cluster.json("status", code=1)["hosts"]}
     assert any("nvidia-smi fails" in fault for fault in told["worker-2"]["faults"])
-
-
-def test_a_job_that_takes_too_much_memory_does_not_take_the_worker_with_it(
-    cluster: Cluster, tmp_path
-):
-    """F11: the kernel kills what is too large in the worker's control group; the worker lives."""
-    before = root("worker-1", "systemctl show -P MainPID spark-worker")
-    root("worker-1", "systemctl set-property --runtime spark-worker MemoryMax=1800M")
-    job = tmp_path / "greedy.py"
-    job.write_text(
-        "from pyspark import SparkConf, SparkContext\n"
-        "sc = SparkContext(conf=SparkConf().set('spark.task.maxFailures', '1'))\n"
-        "eat = lambda _: [len(bytearray(b'x') * (4 << 30))]\n"
-        "print(sc.parallelize(range(3), 3).mapPartitions(eat).collect())\n"
-    )
-    try:
-        out = cluster("submit", "--wait", job, code=1).stdout
-    finally:
-        root("worker-1", "systemctl set-property --runtime spark-worker MemoryMax=infinity")
-    assert re.search("Python worker exited unexpectedly|ExecutorLostFailure|MemoryError", out)
-    assert root("worker-1", "systemctl show -P MainPID spark-worker") == before
-    cluster.invariant()
