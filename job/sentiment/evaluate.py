@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from sentiment.errors import InvalidInputError
 from sentiment.metrics import binary_metrics
-from sentiment.scoring import Scored, score_reviews
+from sentiment.scoring import Scored, Scoring, spread
 from sentiment.sources import Source
 from sentiment.sources.frame import reviews_dataframe
 
@@ -42,19 +42,14 @@ def evaluate(
 
     `rows` of the metrics are the rows scored; `quarantined` those that were not,
     by `quarantine_reasons`. Together they are the rows of the source. `table` as in
-    `score_reviews`.
+    `Scoring`.
 
     Raises:
         InvalidInputError: the source has no labels, or no row of it can be scored.
     """
     require_labels(source)
-    scored = score_reviews(
-        spark,
-        reviews_dataframe(spark, source),
-        model_files=model_files,
-        labelled=True,
-        table=table,
-    )
+    scoring = Scoring(spark, model_files, table=table)
+    scored = scoring.collect(spread(spark, reviews_dataframe(spark, source), source), labelled=True)
     if scored.accepted.num_rows == 0:
         raise InvalidInputError(
             f"none of the {scored.table.num_rows} rows can be scored: {scored.reasons()}",

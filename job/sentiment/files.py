@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sentiment.errors import LOCKED, SentimentError
 
@@ -223,13 +223,13 @@ def _old(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def write_file(target: Path, content: str | bytes) -> None:
-    """Write a whole file: aside, flushed, renamed.
+@contextmanager
+def new_file(target: Path) -> Iterator[IO[bytes]]:
+    """A file to write that becomes `target` when the block ends well; else all is as it was.
 
     Raises:
         SentimentError: the disk refuses the write.
     """
-    data = content.encode() if isinstance(content, str) else content
     target = target.absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -239,7 +239,7 @@ def write_file(target: Path, content: str | bytes) -> None:
     aside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         aside.chmod(0o644)
@@ -248,6 +248,16 @@ def write_file(target: Path, content: str | bytes) -> None:
         raise _cannot_write(target, error) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_file(target: Path, content: str | bytes) -> None:
+    """Write a whole file: aside, flushed, renamed.
+
+    Raises:
+        SentimentError: the disk refuses the write.
+    """
+    with new_file(target) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(target: Path, value: Any) -> None:

@@ -169,6 +169,15 @@ def model_from_files(files: Mapping[str, bytes], *, where: str, table: str | Non
     return Model(network, vocabulary, description["max_tokens"], description["digest"], description)
 
 
+def model_digest(files: Mapping[str, bytes], *, where: str) -> str:
+    """The digest of a model, as its description tells it.
+
+    Raises:
+        InvalidInputError: its description is missing or altered.
+    """
+    return str(_description(files[DESCRIPTION], where=where)["digest"])
+
+
 def needed_table(files: Mapping[str, bytes], *, where: str) -> str | None:
     """The digest of the word table that a model needs where it scores; None where it needs none.
 

@@ -1,16 +1,13 @@
 """The scoring function over a whole source of reviews, on the cluster."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
@@ -23,15 +20,19 @@ from pyspark.sql.types import (
     StructType,
 )
 
-from sentiment.files import write_file
 from sentiment.folders import shared as shared_with_hosts
-from sentiment.model import model_from_files, needed_table
-from sentiment.score import score_texts, verdict
-from sentiment.sources import reason_kind
+from sentiment.model import model_digest, model_from_files, needed_table
+from sentiment.score import MODELS, score_batch
+from sentiment.score_parts import ScoreParts
+from sentiment.session import cores
+from sentiment.sources import Source, reason_kind
+from sentiment.sources.frame import reviews_dataframe
 from sentiment.table_on_hosts import require_table
-from sentiment.text import text_id
 
-NO_LABEL = "no label"
+PORTION_BYTES: Final = 16 << 20
+"""Bytes of a source, a core, that are scored between two looks at the disk: some 15 s."""
+_SMALL_PIECE: Final = 128 << 10
+_LARGE_PIECE: Final = 2 << 20
 
 SCHEMA = StructType(
     [
@@ -39,6 +40,8 @@ SCHEMA = StructType(
         StructField("file", StringType()),
         StructField("line", LongType()),
         StructField("id", StringType()),
+        StructField("film", StringType()),
+        StructField("stars", ByteType()),
         StructField("label", ByteType()),
         StructField("probability", DoubleType()),
         StructField("tokens", LongType()),
@@ -52,8 +55,8 @@ SCHEMA = StructType(
 class Scored:
     """Every row of a source, scored or with the reason why not, in the source's order.
 
-    `table`: row, file, line, id, label, probability (of praise), tokens, known
-    (share of the tokens read that the model knows), reason (null: scored).
+    `table`: row, file, line, id, film, stars (of ten), label, probability (of praise), tokens,
+    known (share of the tokens read that the model knows), reason (null: scored).
     """
 
     table: pa.Table
@@ -79,101 +82,109 @@ class Scored:
         return values
 
 
-def score_reviews(
-    spark: SparkSession,
-    reviews: DataFrame,
-    *,
-    model_files: dict[str, bytes],
-    labelled: bool,
-    table: str | None = None,
-) -> Scored:
-    """Score what `sentiment.sources.frame.reviews_dataframe` gives.
+class Scoring:
+    """A model on the cluster, for any number of sources: it travels once, by broadcast.
 
-    The model travels by broadcast: no worker needs its path. With `labelled` a
-    row without a label is refused, as there is nothing to measure it against. A model that
-    needs its word table finds it on each host, or at the path `table` where hosts see that.
-
-    Raises:
-        InvalidInputError: hosts lack the word table that the model needs.
+    No worker needs its path. A model that needs its word table finds it on each host, or at the
+    path `table` where hosts see that.
     """
-    if table is not None and not shared_with_hosts(str(spark.sparkContext.master), table):
-        table = None
-    if digest := needed_table(model_files, where="the model"):
-        require_table(spark.sparkContext, digest, path=table)
-    shared = spark.sparkContext.broadcast(model_files)
-    threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
 
-    def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        torch.set_num_threads(threads)
-        model = model_from_files(shared.value, where="the model that was sent", table=table)
-        for batch in batches:
-            texts = batch["text"].to_pylist()
-            reasons = batch["reason"].to_pylist()
-            labels = batch["label"].to_pylist()
-            if labelled:
-                reasons = [
-                    r or (NO_LABEL if y is None else None)
-                    for r, y in zip(reasons, labels, strict=True)
-                ]
-            usable = [i for i, reason in enumerate(reasons) if reason is None]
-            scores = score_texts(model, [texts[i] for i in usable])
-            for i, reason in zip(usable, scores.reason, strict=True):
-                reasons[i] = reason
-            yield pa.RecordBatch.from_pydict(
-                {
-                    "row": batch["row"],
-                    "file": batch["file"],
-                    "line": batch["line"].cast(pa.int64()),
-                    "id": pa.array([None if t is None else text_id(t) for t in texts], pa.string()),
-                    "label": batch["label"].cast(pa.int8()),
-                    "probability": _spread(scores.probability, usable, len(texts), pa.float64()),
-                    "tokens": _spread(scores.tokens, usable, len(texts), pa.int64()),
-                    "known": _spread(scores.known, usable, len(texts), pa.float64()),
-                    "reason": pa.array(reasons, pa.string()),
-                }
+    def __init__(
+        self, spark: SparkSession, model_files: Mapping[str, bytes], *, table: str | None = None
+    ) -> None:
+        """Check what the model needs, and send it.
+
+        Raises:
+            InvalidInputError: hosts lack the word table that the model needs.
+        """
+        if table is not None and not shared_with_hosts(str(spark.sparkContext.master), table):
+            table = None
+        if digest := needed_table(model_files, where="the model"):
+            require_table(spark.sparkContext, digest, path=table)
+        self.spark = spark
+        self.digest = model_digest(model_files, where="the model")
+        self._table = table
+        self._files = spark.sparkContext.broadcast(dict(model_files))
+        self._threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
+
+    def score(self, reviews: DataFrame, *, labelled: bool = False) -> DataFrame:
+        """What `sentiment.sources.frame.reviews_dataframe` gives, each row with its score: SCHEMA.
+
+        With `labelled` a row without a label is refused, as there is nothing to measure it
+        against.
+        """
+        digest, files, table, threads = self.digest, self._files, self._table, self._threads
+
+        def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            torch.set_num_threads(threads)
+            model = MODELS.get(
+                digest,
+                lambda: model_from_files(files.value, where="the model that was sent", table=table),
             )
+            for batch in batches:
+                yield score_batch(model, batch, labelled=labelled).select(SCHEMA.names)
 
-    return Scored(reviews.mapInArrow(score, SCHEMA).toArrow().sort_by("row"))
+        return reviews.mapInArrow(score, SCHEMA)
+
+    def collect(self, reviews: DataFrame, *, labelled: bool = False) -> Scored:
+        """All of it, here, in the source's order."""
+        return Scored(self.score(reviews, labelled=labelled).toArrow().sort_by("row"))
+
+    def close(self) -> None:
+        """Take the model away from the hosts."""
+        self._files.destroy()
 
 
-def _spread(values: NDArray[np.generic], rows: list[int], size: int, kind: pa.DataType) -> pa.Array:
-    """`values` at `rows` of a column of `size`; null elsewhere and where a value is NaN."""
-    column: list[float | int | None] = [None] * size
-    for row, value in zip(rows, values.tolist(), strict=True):
-        column[row] = value if value == value else None  # noqa: PLR0124 - NaN
-    return pa.array(column, kind)
+def spread(spark: SparkSession, reviews: DataFrame, source: Source) -> DataFrame:
+    """The rows of a source in as many pieces as keep all cores at work to the end.
+
+    A file is read by one task, and scoring takes a hundred times as long as reading. The same
+    row is in the same piece, whenever Spark makes it anew.
+    """
+    pieces = max(
+        -(-source.size // _LARGE_PIECE),
+        min(2 * cores(spark), -(-source.size // _SMALL_PIECE)),
+    )
+    return reviews if pieces <= len(source.tasks) else reviews.repartition(pieces, "row")
 
 
-def write_scores(scored: Scored, out: Path, *, model_digest: str) -> Path | None:
-    """Write the accepted rows to `out` (.jsonl, .csv or .parquet), the refused beside it.
+def portions(source: Source, *, first: int, size: int) -> Iterator[tuple[int, int]]:
+    """Tasks of the source's plan, from `first` on, in runs of about `size` bytes each.
 
-    Returns the path of the quarantine, None if nothing was refused.
+    Each as its first task and the one after its last.
+    """
+    start, held = first, 0
+    for number in range(first, len(source.tasks)):
+        if number > start and held + source.tasks[number].size > size:
+            yield start, number
+            start, held = number, 0
+        held += source.tasks[number].size
+    if start < len(source.tasks):
+        yield start, len(source.tasks)
+
+
+def score_source(
+    scoring: Scoring,
+    source: Source,
+    parts: ScoreParts,
+    *,
+    said: Callable[[int, int], None],
+    portion_bytes: int = PORTION_BYTES,
+) -> None:
+    """Score what of a source is not in `parts` yet, portion after portion.
+
+    Memory, here and on the hosts, holds the scores of one portion. `said` hears the
+    rows of each portion once it is kept, and the bytes of the source that are done.
 
     Raises:
+        InvalidInputError: a file cannot be read as a whole.
         SentimentError: the disk refuses.
     """
-    accepted = scored.accepted.drop_columns(["reason"])
-    words = [verdict(p) for p in accepted["probability"].to_pylist()]
-    accepted = accepted.append_column("verdict", pa.array(words, pa.string()))
-    digests = pa.array([model_digest] * accepted.num_rows, pa.string())
-    accepted = accepted.append_column("model_digest", digests)
-    quarantine = out.with_name(f"{out.name}.quarantine.jsonl")
-    if scored.refused.num_rows:
-        refused = scored.refused.select(["row", "file", "line", "reason"])
-        write_file(quarantine, _encoded(refused, ".jsonl"))
-    else:
-        quarantine.unlink(missing_ok=True)  # of an earlier run: it would tell of other rows
-    write_file(out, _encoded(accepted, out.suffix))
-    return quarantine if scored.refused.num_rows else None
-
-
-def _encoded(table: pa.Table, suffix: str) -> bytes:
-    if suffix == ".jsonl":
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist())
-        return "".join(lines).encode()
-    buffer = pa.BufferOutputStream()
-    if suffix == ".csv":
-        pa_csv.write_csv(table, buffer)
-    else:
-        pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue().to_pybytes()  # type: ignore[no-any-return]
+    spark = scoring.spark
+    size = portion_bytes * cores(spark)
+    for first, last in portions(source, first=parts.done, size=size):
+        portion = replace(source, tasks=source.tasks[first:last])
+        reviews = spread(spark, reviews_dataframe(spark, portion), portion)
+        table = scoring.collect(reviews).table
+        parts.add(table, first=first, last=last)
+        said(table.num_rows, sum(task.size for task in source.tasks[:last]))

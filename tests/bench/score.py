@@ -20,7 +20,7 @@ from sentiment.model import load_model, read_model_files, save_model
 from sentiment.preparation import Prepared, prepare
 from sentiment.recipes import RECIPES
 from sentiment.rounds import trained_network
-from sentiment.scoring import score_reviews
+from sentiment.scoring import Scoring
 from sentiment.session import Place, spark_session
 from sentiment.sources import SourceOptions, find_source
 from sentiment.sources.frame import reviews_dataframe
@@ -95,9 +95,11 @@ def _score(spark, prepared: Prepared, corpus: Corpus, path: Path, runs: int) -> 
     reviews = reviews_dataframe(spark, source).repartition(WORKERS * 2).persist()
     reviews.count()
 
+    scoring = Scoring(spark, files)
+
     def on_cluster() -> float:
         started = time.perf_counter()
-        scored = score_reviews(spark, reviews, model_files=files, labelled=False)
+        scored = scoring.collect(reviews)
         assert scored.accepted.num_rows == len(texts), "not the same work"
         return total / (time.perf_counter() - started)
 

@@ -1,72 +1,153 @@
-"""What `score` writes, in each format."""
+"""A source on the cluster: spread over the cores, portion after portion, gone on with."""
 
-import csv
-import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from pyspark.sql import SparkSession
 
-from sentiment.errors import SentimentError
-from sentiment.scoring import Scored, write_scores
+from sentiment.model import Model, model_from_files, read_model_files, save_model
+from sentiment.recipes import RECIPES
+from sentiment.score import NO_LABEL, ModelCache, score_batch, score_texts
+from sentiment.score_parts import run_of, score_parts
+from sentiment.scoring import Scoring, portions, score_source
+from sentiment.session import find_place, spark_session
+from sentiment.sources import Source, SourceOptions, find_source, plan
+from sentiment.vocabulary import Vocabulary
+
+from .conftest import WORDS as KNOWN
+from .conftest import small_network
 
 
-@pytest.fixture
-def scored() -> Scored:
-    rows = [
-        {"row": 0, "probability": 0.75, "reason": None},
-        {"row": 1, "probability": None, "reason": "unknown label: 'a'"},
-        {"row": 2, "probability": 0.25, "reason": None},
-        {"row": 3, "probability": None, "reason": "unknown label: 'b'"},
-    ]
-    about = {"file": 'x,"y".csv', "line": 7, "id": "ab", "label": None, "tokens": 3, "known": 1.0}
-    schema = pa.schema(
+@pytest.fixture(scope="module")
+def spark() -> Iterator[SparkSession]:
+    with spark_session(find_place("local[2]"), name="test-scoring") as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("model") / "model"
+    network = small_network(RECIPES["quick"](), scale=1.5)
+    save_model(path, network=network, vocabulary=Vocabulary(KNOWN), max_tokens=60, about={})
+    return read_model_files(path)
+
+
+def review(chance: random.Random) -> str:
+    return " ".join(chance.choices(KNOWN[:-6], k=chance.randint(3, 90)))
+
+
+def write(folder: Path, *, files: int, reviews: int) -> Source:
+    """A folder of text files, each a task of the plan; one review of ten cannot be scored."""
+    chance = random.Random(7)
+    folder.mkdir()
+    for number in range(files):
+        lines = [review(chance) if n % 10 else "qwx zzz" for n in range(reviews)]
+        (folder / f"{number}.txt").write_text("\n".join(lines) + "\n")
+    return find_source(str(folder), SourceOptions())
+
+
+def test_an_interrupted_run_goes_on_and_gives_what_an_undisturbed_one_does(
+    spark: SparkSession, files: dict[str, bytes], tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(plan, "TASK_BYTES", 1000)
+    source = write(tmp_path / "reviews", files=4, reviews=30)
+    assert len(source.tasks) == 4
+    scoring = Scoring(spark, files)
+    run = run_of(source, model_digest=scoring.digest)
+    heard: list[int] = []
+
+    def twice(rows: int, _: int) -> None:
+        heard.append(rows)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+
+    def score(out: Path, said) -> None:
+        with score_parts(out, run, replace=False) as parts:
+            score_source(scoring, source, parts, said=said, portion_bytes=1)
+            parts.finish(model_digest=scoring.digest)
+
+    disturbed, undisturbed = tmp_path / "disturbed.jsonl", tmp_path / "undisturbed.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        score(disturbed, twice)
+    assert heard == [30, 30]
+    score(disturbed, twice)
+    assert heard == [30] * 4, "the rest, and nothing else"
+    score(undisturbed, lambda *_: None)
+    for name in ("{}", "{}.quarantine.jsonl"):
+        one, two = (
+            path.with_name(name.format(path.name)).read_bytes() for path in (disturbed, undisturbed)
+        )
+        assert one == two
+        assert one.count(b"\n") == (12 if "quarantine" in name else 108)
+
+
+def test_one_large_file_is_spread_over_the_cores_and_stays_in_order(
+    spark: SparkSession, files: dict[str, bytes], tmp_path: Path
+):
+    source = write(tmp_path / "reviews", files=1, reviews=3000)
+    assert len(source.tasks) == 1
+    scoring = Scoring(spark, files)
+    with score_parts(tmp_path / "out.jsonl", {}, replace=False) as parts:
+        score_source(scoring, source, parts, said=lambda *_: None)
+        (table,) = parts.tables()
+    jobs = spark.sparkContext.statusTracker().getJobIdsForGroup(None)
+    stages = spark.sparkContext.statusTracker().getJobInfo(max(jobs)).stageIds
+    tasks = [spark.sparkContext.statusTracker().getStageInfo(one).numTasks for one in stages]
+    assert max(tasks) >= 3, "not by one core"
+    assert table["line"].to_pylist() == list(range(1, 3001))
+    lines = (tmp_path / "reviews/0.txt").read_text().splitlines()
+    here = score_texts(model_from_files(files, where="here"), lines)
+    there = np.array(table["probability"].to_pylist(), dtype=float)
+    assert np.nanmax(np.abs(there - here.probability)) < 1e-6
+    assert np.isnan(there).sum() == np.isnan(here.probability).sum() == 300
+
+
+def test_portions_are_whole_tasks_of_about_a_size(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(plan, "TASK_BYTES", 1000)
+    source = write(tmp_path / "reviews", files=7, reviews=10)
+    size = source.tasks[0].size * 2.5
+    found = list(portions(source, first=0, size=size))
+    assert [first for first, _ in found] == [0, *(last for _, last in found[:-1])]
+    assert found[-1][1] == 7
+    assert all(last - first in (1, 2, 3) for first, last in found)
+    assert list(portions(source, first=6, size=size)) == [(6, 7)]
+    assert list(portions(source, first=7, size=size)) == []
+
+
+def test_a_batch_goes_through_with_its_other_columns(model: Model):
+    batch = pa.RecordBatch.from_pydict(
         {
-            "row": pa.int64(),
-            "file": pa.string(),
-            "line": pa.int64(),
-            "id": pa.string(),
-            "label": pa.int8(),
-            "probability": pa.float64(),
-            "tokens": pa.int64(),
-            "known": pa.float64(),
-            "reason": pa.string(),
+            "row": [4, 5, 6, 7],
+            "text": ["great plot", None, "great plot", "qwx"],
+            "label": pa.array([1, None, None, 0], pa.int8()),
+            "reason": [None, "not UTF-8", None, None],
         }
     )
-    return Scored(pa.Table.from_pylist([about | row for row in rows], schema))
+    for labelled, expected in ((False, 2), (True, 1)):
+        scored = score_batch(model, batch, labelled=labelled)
+        assert scored["row"].to_pylist() == [4, 5, 6, 7]
+        assert scored["probability"].null_count == 4 - expected
+        reasons = scored["reason"].to_pylist()
+        assert reasons[:2] == [None, "not UTF-8"]
+        assert reasons[2] == (NO_LABEL if labelled else None)
+        assert scored["id"][0] == scored["id"][2]
+        assert "text" not in scored.schema.names
 
 
-def read(path):
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    if path.suffix == ".csv":
-        with path.open(newline="") as file:
-            return list(csv.DictReader(file))
-    return pq.read_table(path).to_pylist()
+def test_a_process_makes_a_model_once_and_another_when_the_digest_changes():
+    cache, made = ModelCache(keep=2), []
 
+    def get(digest: str) -> str:
+        return cache.get(digest, lambda: made.append(digest) or f"model {digest}")
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
-def test_every_row_is_in_one_of_two_files(scored, tmp_path, suffix):
-    quarantine = write_scores(scored, tmp_path / f"out{suffix}", model_digest="d1")
-    rows = read(tmp_path / f"out{suffix}")
-    assert [float(row["probability"]) for row in rows] == [0.75, 0.25]
-    assert [row["verdict"] for row in rows] == ["praise", "pan"]
-    assert {row["model_digest"] for row in rows} == {"d1"}
-    assert {row["file"] for row in rows} == {'x,"y".csv'}
-    refused = read(quarantine)
-    assert [row["row"] for row in refused] == [1, 3]
-    assert refused[0]["reason"] == "unknown label: 'a'"
-    assert scored.reasons() == {"unknown label": 2}
-
-
-def test_no_quarantine_is_left_of_an_earlier_run(scored, tmp_path):
-    out = tmp_path / "out.csv"
-    write_scores(scored, out, model_digest="d1")
-    assert write_scores(Scored(scored.accepted), out, model_digest="d1") is None
-    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
-
-
-def test_a_place_that_cannot_be_written_is_named(scored, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SentimentError, match="cannot be written"):
-        write_scores(scored, tmp_path / "file" / "out.csv", model_digest="d1")
+    assert [get(one) for one in "aabab"] == [f"model {one}" for one in "aabab"]
+    assert made == ["a", "b"]
+    get("c")
+    get("b")
+    assert made == ["a", "b", "c"], "the last two are kept"
+    get("a")
+    assert made == ["a", "b", "c", "a"]

@@ -1,6 +1,7 @@
 """`sentiment score`."""
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,8 @@ from sentiment.sources import SourceOptions, find_source
 
 if TYPE_CHECKING:
     from sentiment.score import Scores
-
-FORMATS = (".jsonl", ".csv", ".parquet")
+    from sentiment.score_parts import ScoreParts
+    from sentiment.sources import Source
 
 
 @click.command()
@@ -53,7 +54,8 @@ def score(
     scores are printed, one JSON object a line with --json. Else SOURCE is
     anything that `sentiment ingest` reads, labelled or not, and OUT is the file
     to write: .jsonl, .csv or .parquet. Rows that cannot be scored go to
-    OUT.quarantine.jsonl with the reason.
+    OUT.quarantine.jsonl with the reason. A run that was interrupted keeps its
+    scores in OUT.parts; the same command goes on with them.
 
     \b
     Examples:
@@ -153,9 +155,11 @@ def _score_source(
     master: str | None,
     as_json: bool,
 ) -> int:
-    if out.suffix not in FORMATS:
+    from sentiment.score_parts import SUFFIXES, run_of, score_parts  # noqa: PLC0415
+
+    if out.suffix not in SUFFIXES:
         raise SentimentError(
-            f"what to write is told by its suffix: one of {', '.join(FORMATS)}",
+            f"what to write is told by its suffix: one of {', '.join(SUFFIXES)}",
             where=str(out),
             code=USAGE,
         )
@@ -164,27 +168,24 @@ def _score_source(
         say(note)
     from sentiment.files import refuse_existing  # noqa: PLC0415
     from sentiment.model import model_from_files, read_model_files  # noqa: PLC0415
-    from sentiment.scoring import score_reviews, write_scores  # noqa: PLC0415
-    from sentiment.session import find_place, spark_session  # noqa: PLC0415
-    from sentiment.sources.frame import reviews_dataframe  # noqa: PLC0415
 
     refuse_existing(out, replace=force)
     files = read_model_files(Path(model))
     path = table_for(files, table, model=model)
-    loaded = model_from_files(files, where=model)
-    place = find_place(master)
-    say_place(place, source.path)
-    with spark_session(place, name="sentiment-score") as spark:
-        reviews = reviews_dataframe(spark, source)
-        scored = score_reviews(spark, reviews, model_files=files, labelled=False, table=path)
-    quarantine = write_scores(scored, out, model_digest=loaded.digest)
+    digest = model_from_files(files, where=model).digest
+    run = run_of(source, model_digest=digest)
+    with score_parts(out, run, replace=force) as parts:
+        if parts.done < len(source.tasks):
+            _score_rest(source, parts, files, table=path, master=master)
+        counts = parts.counts()
+        quarantine = parts.finish(model_digest=digest)
     told = {
         "out": str(out),
-        "rows": scored.accepted.num_rows,
-        "quarantined": scored.refused.num_rows,
+        "rows": counts.rows,
+        "quarantined": counts.quarantined,
         "quarantine": str(quarantine) if quarantine else None,
-        "quarantine_reasons": scored.reasons(),
-        "model_digest": loaded.digest,
+        "quarantine_reasons": counts.reasons,
+        "model_digest": digest,
     }
     if as_json:
         result_json(told)
@@ -192,12 +193,46 @@ def _score_source(
         result_table(
             f"scores {out}",
             [
-                ("rows read", f"{scored.table.num_rows:,}"),
-                ("scored", f"{told['rows']:,}"),
-                ("quarantined", f"{told['quarantined']:,}"),
-                *((f"  {reason}", f"{n:,}") for reason, n in scored.reasons().items()),
+                ("rows read", f"{counts.rows + counts.quarantined:,}"),
+                ("scored", f"{counts.rows:,}"),
+                ("quarantined", f"{counts.quarantined:,}"),
+                *((f"  {reason}", f"{n:,}") for reason, n in (counts.reasons or {}).items()),
             ],
         )
     if quarantine:
         next_step(f"look at what was not scored: {quarantine}")
     return 0
+
+
+def _score_rest(
+    source: "Source",
+    parts: "ScoreParts",
+    files: dict[str, bytes],
+    *,
+    table: str | None,
+    master: str | None,
+) -> None:
+    """Score what an interrupted run has left to do, and say how far it is."""
+    from sentiment.scoring import Scoring, score_source  # noqa: PLC0415
+    from sentiment.session import find_place, spark_session  # noqa: PLC0415
+
+    place = find_place(master)
+    say_place(place, source.path)
+    if parts.done:
+        say(f"goes on where an interrupted run ended: {parts.counts().rows:,} reviews are scored")
+    began, rows, last = time.monotonic(), 0, len(source.tasks)
+
+    def said(more: int, done: int) -> None:
+        nonlocal rows
+        rows += more
+        if parts.done < last:
+            rate = rows / (time.monotonic() - began)
+            say(f"{done / source.size:4.0%}  {rows:,} rows, {rate:,.0f} a second")
+
+    try:
+        with spark_session(place, name="sentiment-score") as spark:
+            score_source(Scoring(spark, files, table=table), source, parts, said=said)
+    except (KeyboardInterrupt, SentimentError):
+        if parts.done:
+            say("what is scored is kept: the same command goes on with it")
+        raise
