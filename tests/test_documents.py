@@ -55,5 +55,13 @@ def test_every_command_has_a_page_or_a_line_in_the_readme():
     text = "".join(document.read_text() for document in DOCUMENTS)
     for command in cli.list_commands(Context(cli)):
         assert f"sparkbundle {command}" in text
-    for command in ("ingest", "vectors build", "vectors train", "train", "evaluate", "score"):
+    for command in (
+        "ingest",
+        "vectors build",
+        "vectors train",
+        "train",
+        "evaluate",
+        "score",
+        "films",
+    ):
         assert f"sentiment {command}" in text

@@ -12,6 +12,7 @@ import click
 
 from sentiment import __version__
 from sentiment.commands.evaluate import evaluate
+from sentiment.commands.films import films
 from sentiment.commands.ingest import ingest
 from sentiment.commands.score import score
 from sentiment.commands.train import train
@@ -41,7 +42,7 @@ def cli(debug: bool) -> None:
     del debug  # read in main(), which sees errors of every command
 
 
-for command in (ingest, vectors, train, evaluate, score):
+for command in (ingest, vectors, train, evaluate, score, films):
     cli.add_command(command)
 
 
