@@ -15,6 +15,7 @@ from sentiment.commands.evaluate import evaluate
 from sentiment.commands.films import films
 from sentiment.commands.ingest import ingest
 from sentiment.commands.score import score
+from sentiment.commands.stream import stream
 from sentiment.commands.train import train
 from sentiment.commands.vectors import vectors
 from sentiment.errors import FAILED, INTERRUPTED, USAGE, SentimentError
@@ -42,7 +43,7 @@ def cli(debug: bool) -> None:
     del debug  # read in main(), which sees errors of every command
 
 
-for command in (ingest, vectors, train, evaluate, score, films):
+for command in (ingest, vectors, train, evaluate, score, stream, films):
     cli.add_command(command)
 
 

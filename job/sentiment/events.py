@@ -5,7 +5,6 @@ figures of that kind. The terminal, the report and later readers draw from it.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiment.errors import SentimentError
+from sentiment.files import cut_half_line
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -34,7 +34,7 @@ class EventLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if resume:
-                _cut_half_line(path)
+                cut_half_line(path)
             self._file = path.open("a" if resume else "w", encoding="utf-8")
         except OSError as error:
             raise SentimentError(
@@ -58,13 +58,6 @@ class EventLog:
         self._file.close()
         if self.path.is_file() and self.path.stat().st_size == 0:
             self.path.unlink()
-
-
-def _cut_half_line(path: Path) -> None:
-    """A run that was killed may have been writing."""
-    if path.is_file():
-        data = path.read_bytes()
-        os.truncate(path, data.rfind(b"\n") + 1)
 
 
 @contextmanager

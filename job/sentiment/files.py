@@ -260,6 +260,17 @@ def write_file(target: Path, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def cut_half_line(path: Path) -> None:
+    """Take away what comes after the last whole line: a run that was killed may have been writing.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if path.is_file():
+        data = path.read_bytes()
+        os.truncate(path, data.rfind(b"\n") + 1)
+
+
 def write_json(target: Path, value: Any) -> None:
     """Write a value as indented JSON, whole or not at all."""
     write_file(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

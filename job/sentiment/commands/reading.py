@@ -19,13 +19,14 @@ SEED = click.IntRange(0, 2**31 - 1)
 """What numpy, torch and Spark all take."""
 
 
-def _pairs(
+def pairs(
     _: click.Context, __: click.Parameter, values: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
-    pairs = [value.partition("=") for value in values]
-    if not all(name and sign for name, sign, _ in pairs):
-        raise click.BadParameter("give COLUMN=VALUE, e.g. source=imdb")
-    return tuple((name, value) for name, _, value in pairs)
+    """NAME=VALUE, each as two words."""
+    found = [value.partition("=") for value in values]
+    if not all(name and sign for name, sign, _ in found):
+        raise click.BadParameter("give NAME=VALUE, e.g. source=imdb")
+    return tuple((name, value) for name, _, value in found)
 
 
 _READING = (
@@ -34,7 +35,7 @@ _READING = (
     click.option(
         "--only",
         multiple=True,
-        callback=_pairs,
+        callback=pairs,
         metavar="COLUMN=VALUE",
         help="Only rows with this value; may be repeated.",
     ),

@@ -1,7 +1,7 @@
 """Finding a source: what it is, which files it has, who reads what."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from sentiment.errors import USAGE, InvalidInputError
 from sentiment.pypi import PyPiFile, fetch
 from sentiment.sources.imdb import imdb_parts, printable, review_folders
 from sentiment.sources.look import look_at_jsonl, look_at_lines, look_at_table
-from sentiment.sources.model import FileKind, FilePart, Source, SourceOptions
+from sentiment.sources.model import FileKind, FilePart, Refused, Source, SourceOptions
 from sentiment.sources.parquet import look_at_parquet
 from sentiment.sources.plan import in_order, packed
 
@@ -158,6 +158,38 @@ def _folder(spec: str, root: Path, options: SourceOptions) -> Source:
     if {part.split for part in parts} != {"train", "test"}:
         parts = [replace(part, split=None) for part in parts]
     return _source(spec, root, "folder", parts, options, notes)
+
+
+def find_files(
+    names: Iterable[str], *, root: Path, options: SourceOptions
+) -> tuple[Source | None, list[Refused]]:
+    """Files below a folder as a source, in this order; those that cannot be read, with the reason.
+
+    A file is refused as a whole, at line 0, if it has disappeared, is of no kind that is read, or
+    does not begin as its name says.
+    """
+    parts: list[FilePart] = []
+    refused: list[Refused] = []
+    for name in names:
+        shown = printable(name)
+        try:
+            part = _file(root / name, shown)
+            if part is None:
+                raise InvalidInputError(f"of another kind: read are {_READ}")
+            parts += _looked_at(part, options)
+        except FileNotFoundError:
+            refused.append(_whole(shown, "disappeared: it was there when the folder was listed"))
+        except OSError as error:
+            refused.append(_whole(shown, f"cannot be read: {error.strerror or error}"))
+        except InvalidInputError as error:
+            refused.append(_whole(shown, error.what))
+    if not parts:
+        return None, refused
+    return _source(str(root), root, "folder", parts, options, []), refused
+
+
+def _whole(name: str, reason: str) -> Refused:
+    return Refused(file=name, line=0, reason=reason, excerpt="", row=-1)
 
 
 def _walk(directory: Path, *, seen: set[tuple[int, int]]) -> Iterator[Path]:

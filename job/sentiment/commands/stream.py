@@ -1,0 +1,313 @@
+"""`sentiment stream`, and `sentiment stream repair`."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentiment.commands.reading import (
+    json_option,
+    master_option,
+    model_option,
+    pairs,
+    reading_options,
+    say_place,
+    table_for,
+    table_option,
+)
+from sentiment.output import next_step, result_json, result_table, say
+from sentiment.sources.model import SourceOptions
+
+if TYPE_CHECKING:
+    from sentiment.events import Event
+    from sentiment.stream import StreamOptions
+
+_SOCKET = "socket:"
+
+
+class _Streams(click.Group):
+    """A group whose first word may also be what the command `run` takes."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            args = ["run", *args]
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = [*self.commands, "--help", "-h"]
+        if args and args[0] not in known:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Streams)
+def stream() -> None:
+    """Score reviews as they arrive, each exactly once.
+
+    \b
+    `sentiment stream SOURCE OUT --model MODEL` is short for `sentiment stream run …`, whose
+    --help tells the rest.
+
+    \b
+    Examples:
+      sentiment stream inbox scores --model model
+      sentiment stream run --help
+      sentiment stream repair scores.checkpoint
+    """
+
+
+@stream.command()
+@click.argument("places", nargs=-1, required=True, metavar="SOURCE OUT")
+@model_option
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="Where the stream keeps how far it is.  [default: OUT.checkpoint]",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Seconds between the beginnings of two micro-batches.",
+)
+@click.option("--once", is_flag=True, help="Score what is there, then end.")
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Read a file when it was not written to for so many seconds; 0 if files are moved in.",
+)
+@click.option(
+    "--remember",
+    type=click.IntRange(min=1),
+    default=1_000_000,
+    show_default=True,
+    help="Of so many of the latest reviews it is known that they were scored.",
+)
+@click.option(
+    "--format", "form", metavar="NAME", help="A source of Spark's, e.g. kafka; no SOURCE."
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    callback=pairs,
+    metavar="NAME=VALUE",
+    help="An option of --format; may be repeated.",
+)
+@table_option
+@reading_options
+@master_option
+@json_option
+def run(
+    *,
+    places: tuple[str, ...],
+    model: str,
+    checkpoint: Path | None,
+    interval: float,
+    once: bool,
+    settle: float,
+    remember: int,
+    form: str | None,
+    options: tuple[tuple[str, str], ...],
+    table: str | None,
+    reading: SourceOptions,
+    master: str | None,
+    as_json: bool,
+) -> None:
+    """Score reviews as they arrive, each exactly once, until Ctrl-C.
+
+    SOURCE is a folder in which files arrive (JSON Lines, CSV, text, Parquet), or
+    socket:HOST:PORT for a demo (one review a line); with --format it is left out. OUT is a
+    folder: scores/ has a Parquet file a micro-batch, quarantine/ the rows that have no score,
+    each with its reason, events.jsonl the figures. A review whose text was scored before is a
+    duplicate, under whatever name it comes. A file that has changed is read again. A model that
+    changes at its path is taken from the next batch on. After an end of any kind the same
+    command goes on.
+
+    \b
+    Examples:
+      sentiment stream inbox scores --model model
+      sentiment stream inbox scores --model model --once
+      sentiment stream scores --model model --format kafka \\
+        --option kafka.bootstrap.servers=10.0.0.5:9092 --option subscribe=reviews
+    """
+    source, out = _places(places, form)
+    with ExitStack() as stack:
+        _run(
+            stack,
+            _options(source, form, options, reading, interval, once, settle),
+            out=out,
+            checkpoint=checkpoint or out.with_name(f"{out.name}.checkpoint"),
+            model=model,
+            remember=remember,
+            table=table,
+            master=master,
+            as_json=as_json,
+        )
+
+
+def _places(places: tuple[str, ...], form: str | None) -> tuple[str | None, Path]:
+    if form is not None:
+        if len(places) != 1:
+            raise click.UsageError("with --format give OUT only: the options name the source")
+        return None, Path(places[0]).absolute()
+    if len(places) != 2:  # noqa: PLR2004
+        raise click.UsageError("give SOURCE and OUT, or --format and OUT")
+    return places[0], Path(places[1]).absolute()
+
+
+def _options(
+    source: str | None,
+    form: str | None,
+    options: tuple[tuple[str, str], ...],
+    reading: SourceOptions,
+    interval: float,
+    once: bool,
+    settle: float,
+) -> "StreamOptions":
+    from sentiment.errors import InvalidInputError  # noqa: PLC0415
+    from sentiment.stream import StreamOptions  # noqa: PLC0415
+
+    folder = None
+    if source is not None and source.startswith(_SOCKET):
+        host, _, port = source.removeprefix(_SOCKET).rpartition(":")
+        form, options = "socket", (("host", host), ("port", port))
+    elif source is not None:
+        folder = Path(source).absolute()
+        if not folder.is_dir():
+            raise InvalidInputError(
+                "is no folder", where=source, todo="name the folder in which files arrive"
+            )
+        if options:
+            raise click.UsageError("--option goes with --format")
+    return StreamOptions(
+        folder=folder,
+        reading=reading,
+        interval=interval,
+        once=once,
+        settle=settle,
+        format=form,
+        format_options=options,
+        text_column=reading.text_column,
+    )
+
+
+def _run(
+    stack: ExitStack,
+    options: "StreamOptions",
+    *,
+    out: Path,
+    checkpoint: Path,
+    model: str,
+    remember: int,
+    table: str | None,
+    master: str | None,
+    as_json: bool,
+) -> None:
+    from sentiment.events import event_log  # noqa: PLC0415
+    from sentiment.files import locked_directory  # noqa: PLC0415
+    from sentiment.session import find_place, spark_session  # noqa: PLC0415
+    from sentiment.stream import Stream, WatchedModel, about, running, wait  # noqa: PLC0415
+    from sentiment.stream_sink import Sink, claim  # noqa: PLC0415
+
+    watched = WatchedModel(Path(model))
+    path = table_for(watched.files, table, model=model)
+    told = about(options, out=out)
+    stack.enter_context(locked_directory(checkpoint))
+    stack.enter_context(locked_directory(out))
+    claim(checkpoint, told, name="the checkpoint")
+    claim(out, told, name="OUT")
+    shown = _Shown(as_json=as_json)
+    place = find_place(master)
+    say_place(place, options.folder or out)
+    log = stack.enter_context(event_log(out / "events.jsonl", listeners=(shown,), resume=True))
+    sink = Sink(out, remember=remember)
+    if sink.remembered:
+        say(f"goes on: {sink.remembered:,} reviews are scored already")
+    spark = stack.enter_context(spark_session(place, name="sentiment-stream"))
+    running_stream = Stream(spark, options, model=watched, sink=sink, log=log, table=path)
+    if not options.once:
+        say("scoring what arrives; Ctrl-C ends it, the same command goes on")
+    try:
+        with running(running_stream, checkpoint) as query:
+            wait(query, running_stream, idle=lambda: None)
+    except KeyboardInterrupt:
+        if options.once:
+            raise
+        say("ended; the same command goes on")
+    shown.sum(out)
+
+
+class _Shown:
+    """What a stream shows: a line a batch, and their sum at the end."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._sums: dict[str, int] = dict.fromkeys(
+            ("batches", "rows", "scored", "praise", "quarantined", "duplicates"), 0
+        )
+
+    def __call__(self, event: "Event") -> None:
+        if event["event"] == "warning":
+            say(f"warning: {event['text']}")
+        if event["event"] == "batch":
+            self._sums["batches"] += 1
+            for name in ("rows", "scored", "praise", "quarantined", "duplicates"):
+                self._sums[name] += event[name]
+            say(_line(event))
+
+    def sum(self, out: Path) -> None:
+        """The last words."""
+        if self._as_json:
+            result_json({"out": str(out), **self._sums})
+            return
+        result_table(f"scores {out}", [(name, f"{n:,}") for name, n in self._sums.items()])
+        next_step(f"the figures of each batch: {out}/events.jsonl")
+
+
+def _line(event: "Event") -> str:
+    scored = event["scored"]
+    share = f", {event['praise'] / scored:.0%} praise" if scored else ""
+    others = "".join(
+        f", {event[name]:,} {words}"
+        for name, words in (("quarantined", "quarantined"), ("duplicates", "scored before"))
+        if event[name]
+    )
+    waited = event["latency_p50"]
+    latency = f"; {waited:.1f} s after their arrival" if waited is not None else ""
+    took = f"{event['seconds']:.1f} s{latency}"
+    return f"batch {event['batch']}: {scored:,} scored{share}{others}; {took}"
+
+
+@stream.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@json_option
+def repair(*, checkpoint: Path, as_json: bool) -> None:
+    """Make a damaged checkpoint one that a stream can go on from.
+
+    Spark stops at a file of the checkpoint that a power failure has emptied. From the first
+    damaged batch on all is moved aside; those batches are made again, and no review is scored
+    twice.
+
+    \b
+    Examples:
+      sentiment stream repair scores.checkpoint
+    """
+    from sentiment.stream_repair import repair as run_repair  # noqa: PLC0415
+
+    done = run_repair(checkpoint)
+    told: dict[str, Any] = {"first": done.first, "moved": done.moved}
+    if as_json:
+        result_json(told | {"aside": str(done.aside) if done.aside else None})
+    elif done.first is None:
+        click.echo("nothing to do: every file of it can be read")
+    else:
+        click.echo(f"batches from {done.first} on are made again: {done.moved} files moved aside")
+        click.echo(f"they are in {done.aside}")
+        next_step("the same sentiment stream as before")

@@ -1,0 +1,331 @@
+"""A stream of reviews, scored micro-batch after micro-batch, each review exactly once.
+
+Spark's Structured Streaming says what a micro-batch is and keeps that in the checkpoint; the
+scoring function is that of `score`; the driver writes what comes back, under the batch's number.
+A batch that is made again, after a crash, has the same rows and overwrites its own files.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.streaming.query import StreamingQuery
+
+from sentiment.errors import InvalidInputError, SentimentError
+from sentiment.events import EventLog
+from sentiment.model import DESCRIPTION, model_digest, model_from_files, read_model_files
+from sentiment.scoring import SCHEMA, Scoring, spread
+from sentiment.sources import Refused, SourceOptions
+from sentiment.sources.find import find_files
+from sentiment.sources.frame import reviews_dataframe
+from sentiment.stream_files import LOG, NAME, FilesSource
+from sentiment.stream_sink import Sink
+
+SPARK: Final = "spark"
+"""Below the checkpoint: what Spark writes."""
+_POLL_SECONDS: Final = 0.2
+_ROWS: Final = to_arrow_schema(SCHEMA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions:
+    """What is streamed, and how.
+
+    `folder` is watched for files; with `format` it is not: Spark's own source of that name, with
+    `format_options`, gives rows, whose text is in `text_column`. A batch begins every `interval`
+    seconds; with `once` what is there is scored and the stream ends. `settle`: a file counts when
+    it was not written to for so many seconds. `most_bytes` of files are in a batch.
+    """
+
+    folder: Path | None
+    reading: SourceOptions
+    interval: float = 1.0
+    once: bool = False
+    settle: float = 1.0
+    most_bytes: int = 64 << 20
+    format: str | None = None
+    format_options: tuple[tuple[str, str], ...] = ()
+    text_column: str | None = None
+
+
+class WatchedModel:
+    """The model at a path, as it is now; while it is half-copied or gone, as it was last."""
+
+    def __init__(self, path: Path) -> None:
+        """Read it.
+
+        Raises:
+            InvalidInputError: there is none, or it is damaged.
+        """
+        self._path = path
+        self.files = read_model_files(path)
+        self.digest = model_from_files(self.files, where=str(path)).digest
+        self._stamp = self._now()
+        self._complaint = ""
+
+    def look(self) -> str | None:
+        """Look again; what is to be said of it: another model, or why the old one stays."""
+        stamp = self._now()
+        if stamp == self._stamp:
+            return None
+        try:
+            files = read_model_files(self._path)
+            digest = model_digest(files, where=str(self._path))
+            if digest != self.digest:
+                model_from_files(files, where=str(self._path))
+        except InvalidInputError as error:
+            # It may be being copied: looked at again at the next batch.
+            said = f"the model at {self._path} cannot be used ({error.what}); the one before stays"
+            fresh, self._complaint = said != self._complaint, said
+            return said if fresh else None
+        self._stamp, self._complaint = stamp, ""
+        if digest == self.digest:
+            return None
+        before, self.files, self.digest = self.digest, files, digest
+        return f"model {digest[:12]} from here on, in the place of {before[:12]}"
+
+    def _now(self) -> tuple[int, int, int] | None:
+        try:
+            status = (self._path / DESCRIPTION).stat()
+        except OSError:
+            return None
+        return (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+class Stream:
+    """A running stream: what it does with each micro-batch."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        options: StreamOptions,
+        *,
+        model: WatchedModel,
+        sink: Sink,
+        log: EventLog,
+        table: str | None = None,
+    ) -> None:
+        """Send the model to the cluster.
+
+        Raises:
+            InvalidInputError: hosts lack the word table that the model needs.
+        """
+        self._spark = spark
+        self._options = options
+        self._model = model
+        self._sink = sink
+        self._log = log
+        self._table = table
+        self._scoring = Scoring(spark, model.files, table=table)
+        self.failure: BaseException | None = None
+
+    def start(self, checkpoint: Path) -> StreamingQuery:
+        """Begin, or go on after the last batch that ended."""
+        options = self._options
+        if options.folder is not None:
+            self._spark.dataSource.register(FilesSource)
+            reader = self._spark.readStream.format(NAME).options(
+                folder=str(options.folder),
+                log=str(checkpoint / LOG),
+                settle=str(options.settle),
+                mostBytes=str(options.most_bytes),
+            )
+        else:
+            reader = self._spark.readStream.format(str(options.format))
+            reader = reader.options(**dict(options.format_options))
+        writer = reader.load().writeStream.foreachBatch(self._guarded)
+        writer = writer.option("checkpointLocation", str(checkpoint / SPARK))
+        if options.once:
+            return writer.trigger(availableNow=True).start()
+        return writer.trigger(processingTime=f"{options.interval} seconds").start()
+
+    def _guarded(self, rows: DataFrame, number: int) -> None:
+        """Py4J hands on no exception as it is: it is kept for who waits."""
+        try:
+            self._batch(rows, number)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def _batch(self, rows: DataFrame, number: int) -> None:
+        began, clock = time.perf_counter(), time.time()
+        if said := self._model.look():
+            self._log.warn(said)
+        if self._model.digest != self._scoring.digest:
+            before = self._scoring
+            self._scoring = Scoring(self._spark, self._model.files, table=self._table)
+            before.close()
+        if self._options.folder is not None:
+            files = [(row["name"], row["mtime"] / 1e9) for row in rows.collect()]
+            table = self._score_files([name for name, _ in files])
+            arrived = dict(files)
+        else:
+            table = self._scoring.collect(self._texts(rows)).table
+            arrived = {}
+        kept = self._sink.write(number, table, model_digest=self._scoring.digest)
+        latency = _latencies(table, arrived)
+        self._log.write(
+            "batch",
+            batch=number,
+            files=len(arrived),
+            rows=table.num_rows,
+            scored=kept.scored,
+            quarantined=kept.quarantined,
+            duplicates=kept.duplicates,
+            praise=kept.praise,
+            seconds=round(time.perf_counter() - began, 3),
+            began=round(clock, 3),
+            latency_p50=latency[0],
+            latency_p99=latency[1],
+            remembered=self._sink.remembered,
+            model_digest=self._scoring.digest,
+        )
+
+    def _score_files(self, names: list[str]) -> pa.Table:
+        """The rows of these files. One that breaks in the middle is refused, not the batch."""
+        assert self._options.folder is not None
+        source, refused = find_files(
+            names, root=self._options.folder, options=self._options.reading
+        )
+        tables = [_refused_table(refused)] if refused else []
+        if source is not None:
+            try:
+                reviews = reviews_dataframe(self._spark, source)
+                reviews = spread(self._spark, reviews, source)
+                tables.append(self._scoring.collect(reviews).table)
+            except SentimentError as error:
+                if len(names) == 1:
+                    whole = Refused(file=names[0], line=0, reason=error.what, excerpt="", row=-1)
+                    return _refused_table([whole])
+                return pa.concat_tables([self._score_files([name]) for name in names])
+        return pa.concat_tables(tables)
+
+    def _texts(self, rows: DataFrame) -> DataFrame:
+        """Rows of another source of Spark's as reviews: the text, and where it is from."""
+        column = self._options.text_column or _text_column(rows)
+        place = str(self._options.format)
+        kept = rows.selectExpr(f"CAST(`{column}` AS BINARY) AS text")
+
+        def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            row = 0
+            for batch in batches:
+                texts, reasons = [], []
+                for raw in batch["text"].to_pylist():
+                    text, reason = decoded(raw)
+                    texts.append(text)
+                    reasons.append(reason)
+                size = len(texts)
+                yield pa.RecordBatch.from_pydict(
+                    {
+                        "row": pa.array(range(row, row + size), pa.int64()),
+                        "file": pa.array([place] * size, pa.string()),
+                        "line": pa.nulls(size, pa.int64()),
+                        "film": pa.nulls(size, pa.string()),
+                        "stars": pa.nulls(size, pa.int8()),
+                        "label": pa.nulls(size, pa.int8()),
+                        "text": pa.array(texts, pa.string()),
+                        "reason": pa.array(reasons, pa.string()),
+                    }
+                )
+                row += size
+
+        schema = (
+            "row bigint, file string, line bigint, film string, stars tinyint, label tinyint, "
+            "text string, reason string"
+        )
+        return kept.mapInArrow(read, schema)
+
+
+def decoded(raw: bytes | None) -> tuple[str | None, str | None]:
+    """A text as the readers of files take it, or the reason why it is none."""
+    if raw is None:
+        return None, "blank"
+    try:
+        text = raw.decode().strip()
+    except UnicodeDecodeError as error:
+        return None, f"not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,}"
+    if not text:
+        return None, "blank"
+    return (None, "NUL byte") if "\0" in text else (text, None)
+
+
+def _text_column(rows: DataFrame) -> str:
+    """`text`, else `value`, else the only column there is.
+
+    Raises:
+        InvalidInputError: it is not clear which one.
+    """
+    for name in ("text", "value"):
+        if name in rows.columns:
+            return name
+    if len(rows.columns) == 1:
+        return str(rows.columns[0])
+    raise InvalidInputError(
+        f"the text is in none of the columns text and value: there are {', '.join(rows.columns)}",
+        todo="name it: --text-column NAME",
+    )
+
+
+def _refused_table(refused: list[Refused]) -> pa.Table:
+    """Refused files as rows of the sink."""
+    rows = [
+        {"row": one.row, "file": one.file, "line": one.line, "reason": one.reason}
+        for one in refused
+    ]
+    return pa.Table.from_pylist(rows, _ROWS)
+
+
+def _latencies(table: pa.Table, arrived: Mapping[str, float]) -> tuple[float | None, float | None]:
+    """Median and 99th percentile, over the rows, of the seconds since their file was written."""
+    now = time.time()
+    waited = [now - arrived[name] for name in table["file"].to_pylist() if name in arrived]
+    if not waited:
+        return None, None
+    p50, p99 = np.percentile(waited, [50, 99])
+    return round(float(p50), 3), round(float(p99), 3)
+
+
+@contextmanager
+def running(stream: Stream, checkpoint: Path) -> Iterator[StreamingQuery]:
+    """A stream that is stopped when the block ends; the batch it is in is made again later."""
+    query = stream.start(checkpoint)
+    try:
+        yield query
+    finally:
+        query.stop()
+
+
+def wait(query: StreamingQuery, stream: Stream, *, idle: Callable[[], None]) -> None:
+    """Until the stream ends by itself; `idle` is called now and then.
+
+    Raises:
+        SentimentError: what a batch said, or Spark.
+    """
+    while query.isActive:
+        time.sleep(_POLL_SECONDS)
+        idle()
+    if isinstance(stream.failure, SentimentError):
+        raise stream.failure
+    if error := query.exception():
+        raise _explained(error)
+
+
+def _explained(error: Exception) -> SentimentError:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return SentimentError(
+        f"the stream ended: {lines[0] if lines else type(error).__name__}",
+        todo="the same command goes on; a damaged checkpoint: sentiment stream repair CHECKPOINT",
+    )
+
+
+def about(options: StreamOptions, *, out: Path) -> dict[str, Any]:
+    """What tells a stream from others: `stream.json` in its checkpoint and in OUT."""
+    source = str(options.folder) if options.folder is not None else options.format
+    return {"source": source, "out": str(out)}

@@ -1,0 +1,169 @@
+"""Where a stream's scores go: a file a micro-batch, which a batch that is made again overwrites.
+
+    OUT/
+        stream.json                           which stream it is of
+        scores/batch-000000012.parquet        its reviews with their scores
+        quarantine/batch-000000012.jsonl      its other rows, each with its reason
+        events.jsonl                          rates, latencies, shares: one JSON object a batch
+
+A review is scored once: one whose text was scored by an earlier batch is a duplicate of it. Of
+how many of the latest reviews that is known is `remember`.
+"""
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentiment.errors import InvalidInputError
+from sentiment.files import new_file, write_json
+from sentiment.score import verdict
+
+DESCRIPTION: Final = "stream.json"
+FORMAT: Final = 1
+DUPLICATE: Final = "duplicate of a review in batch"
+
+
+def claim(directory: Path, about: Mapping[str, Any], *, name: str) -> None:
+    """Make a directory one of this stream, or find that it is.
+
+    Raises:
+        InvalidInputError: it is another stream's, or has files of something else in it.
+    """
+    path = directory / DESCRIPTION
+    try:
+        theirs = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        if directory.exists() and any(directory.iterdir()):
+            raise InvalidInputError(
+                f"{name} is not empty, and no stream's",
+                where=str(directory),
+                todo="name another folder",
+            ) from None
+        write_json(path, {"format": FORMAT, **about})
+        return
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(
+            f"{DESCRIPTION} cannot be read: {error}", where=str(directory), todo="name another one"
+        ) from error
+    other = sorted(key for key in about if theirs.get(key) != about[key])
+    if other:
+        raise InvalidInputError(
+            f"{name} is another stream's: its {other[0]} is {theirs.get(other[0])}, "
+            f"not {about[other[0]]}",
+            where=str(directory),
+            todo="name another folder, or give what that stream was given",
+        )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a batch came to. `praise` counts the scored reviews that praise."""
+
+    scored: int
+    praise: int
+    quarantined: int
+    duplicates: int
+
+
+class Sink:
+    """The scores of a stream, and which reviews have one."""
+
+    def __init__(self, directory: Path, *, remember: int) -> None:
+        """Learn what earlier runs have scored: the latest `remember` reviews."""
+        self._scores = directory / "scores"
+        self._quarantine = directory / "quarantine"
+        self._remember = remember
+        self._batch_of: dict[int, int] = {}
+        self._order: deque[tuple[int, list[int]]] = deque()
+        for folder in (self._scores, self._quarantine):
+            folder.mkdir(parents=True, exist_ok=True)
+        for number, path in self._latest():
+            self._order.appendleft((number, _keys(pq.read_table(path, columns=["id"])["id"])))
+            if sum(len(keys) for _, keys in self._order) >= remember:
+                break
+        for number, keys in self._order:
+            self._batch_of.update(dict.fromkeys(keys, number))
+
+    def _latest(self) -> Iterator[tuple[int, Path]]:
+        for path in sorted(self._scores.glob("batch-*.parquet"), reverse=True):
+            yield int(path.stem.removeprefix("batch-")), path
+
+    @property
+    def remembered(self) -> int:
+        """How many reviews it knows."""
+        return len(self._batch_of)
+
+    def write(self, number: int, table: pa.Table, *, model_digest: str) -> Kept:
+        """Write a batch: rows as `scoring.SCHEMA` has them, those of one text once.
+
+        A batch that is made again finds its own reviews new.
+
+        Raises:
+            SentimentError: the disk refuses; no file of this batch is there then, or the one that
+                was.
+        """
+        self._forget(number)
+        table, keys, duplicates = self._without_duplicates(number, table)
+        refused = table.filter(table["reason"].is_valid())
+        with new_file(self._quarantine / f"batch-{number:09d}.jsonl") as file:
+            for row in refused.select(["file", "line", "id", "reason"]).to_pylist():
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        scored = table.filter(table["reason"].is_null()).drop_columns(["reason", "row"])
+        words = [verdict(p) for p in scored["probability"].to_pylist()]
+        scored = scored.append_column("verdict", pa.array(words, pa.string()))
+        digests = pa.array([model_digest] * scored.num_rows, pa.string())
+        scored = scored.append_column("model_digest", digests)
+        # Last: with it the batch is there.
+        with new_file(self._scores / f"batch-{number:09d}.parquet") as file:
+            pq.write_table(scored, file, compression="zstd")
+        self._order.append((number, keys))
+        self._batch_of.update(dict.fromkeys(keys, number))
+        self._let_go()
+        return Kept(
+            scored=scored.num_rows,
+            praise=words.count("praise"),
+            quarantined=refused.num_rows - duplicates,
+            duplicates=duplicates,
+        )
+
+    def _forget(self, number: int) -> None:
+        """What an earlier try at this batch has left."""
+        for one, keys in [entry for entry in self._order if entry[0] == number]:
+            self._order.remove((one, keys))
+            for key in keys:
+                self._batch_of.pop(key, None)
+
+    def _without_duplicates(self, number: int, table: pa.Table) -> tuple[pa.Table, list[int], int]:
+        """The table with duplicates refused; the keys of the reviews that are scored now."""
+        reasons = table["reason"].to_pylist()
+        mine: dict[int, None] = {}
+        duplicates = 0
+        for row, (name, reason) in enumerate(zip(table["id"].to_pylist(), reasons, strict=True)):
+            if reason is None:
+                key = int(name, 16)
+                earlier = number if key in mine else self._batch_of.get(key)
+                if earlier is None:
+                    mine[key] = None
+                else:
+                    reasons[row] = f"{DUPLICATE} {earlier}"
+                    duplicates += 1
+        place = table.schema.get_field_index("reason")
+        table = table.set_column(place, "reason", pa.array(reasons, pa.string()))
+        return table, list(mine), duplicates
+
+    def _let_go(self) -> None:
+        while len(self._batch_of) > self._remember and len(self._order) > 1:
+            number, keys = self._order.popleft()
+            for key in keys:
+                if self._batch_of.get(key) == number:
+                    del self._batch_of[key]
+
+
+def _keys(ids: pa.ChunkedArray) -> list[int]:
+    return [int(one, 16) for one in ids.to_pylist()]
