@@ -8,9 +8,8 @@ from pyspark.sql import SparkSession
 
 from sentiment.errors import InvalidInputError
 from sentiment.metrics import binary_metrics
-from sentiment.scoring import Scored, Scoring, spread
+from sentiment.scoring import Scored, Scoring
 from sentiment.sources import Source
-from sentiment.sources.frame import reviews_dataframe
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,7 @@ def evaluate(
         InvalidInputError: the source has no labels, or no row of it can be scored.
     """
     require_labels(source)
-    scoring = Scoring(spark, model_files, table=table)
-    scored = scoring.collect(spread(spark, reviews_dataframe(spark, source), source), labelled=True)
+    scored = Scoring(spark, model_files, table=table).collect_source(source, labelled=True)
     if scored.accepted.num_rows == 0:
         raise InvalidInputError(
             f"none of the {scored.table.num_rows} rows can be scored: {scored.reasons()}",

@@ -24,6 +24,7 @@ from sentiment.folders import shared as shared_with_hosts
 from sentiment.model import model_digest, model_from_files, needed_table
 from sentiment.score import MODELS, score_batch
 from sentiment.score_parts import ScoreParts
+from sentiment.sending import Sent
 from sentiment.session import cores
 from sentiment.sources import Source, reason_kind
 from sentiment.sources.frame import reviews_dataframe
@@ -130,6 +131,20 @@ class Scoring:
         """All of it, here, in the source's order."""
         return Scored(self.score(reviews, labelled=labelled).toArrow().sort_by("row"))
 
+    def collect_source(self, source: Source, *, labelled: bool = False) -> Scored:
+        """A source that fits in memory once it is scored, spread over all cores.
+
+        Raises:
+            InvalidInputError: a file cannot be read as a whole, or it is too much to send.
+        """
+        sent: list[Sent] = []
+        try:
+            reviews = reviews_dataframe(self.spark, source, sent=sent)
+            return self.collect(spread(self.spark, reviews, source), labelled=labelled)
+        finally:
+            for chunk in sent:
+                chunk.destroy()
+
     def close(self) -> None:
         """Take the model away from the hosts."""
         self._files.destroy()
@@ -180,11 +195,9 @@ def score_source(
         InvalidInputError: a file cannot be read as a whole.
         SentimentError: the disk refuses.
     """
-    spark = scoring.spark
-    size = portion_bytes * cores(spark)
+    size = portion_bytes * cores(scoring.spark)
     for first, last in portions(source, first=parts.done, size=size):
         portion = replace(source, tasks=source.tasks[first:last])
-        reviews = spread(spark, reviews_dataframe(spark, portion), portion)
-        table = scoring.collect(reviews).table
+        table = scoring.collect_source(portion).table
         parts.add(table, first=first, last=last)
         said(table.num_rows, sum(task.size for task in source.tasks[:last]))

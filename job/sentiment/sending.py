@@ -22,6 +22,8 @@ MOST_BYTES: Final = 2 << 30
 """Bytes on disk that are sent; a chunk's broadcast is a part of the plan, so not any number."""
 CHUNK_BYTES: Final = 32 << 20
 _TASKS_A_CORE = 2
+Sent = Broadcast[list[bytes]]
+"""A chunk of rows, on its way or there."""
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
@@ -63,14 +65,18 @@ def send(
     schema: pa.Schema,
     *,
     chunk_bytes: int = CHUNK_BYTES,
+    sent: list[Sent] | None = None,
 ) -> DataFrame:
     """A DataFrame of the rows of `batches`, which are read here and now.
 
-    A batch is not cut: batches of some thousand rows spread well.
+    A batch is not cut: batches of some thousand rows spread well. Who sends again and again
+    gives a list: what is sent is added to it, to be destroyed when the rows are of no more use.
     """
     context = spark.sparkContext
     columns = from_arrow_schema(schema)
     packed = [(context.broadcast(chunk), len(chunk)) for chunk in _chunks(batches, chunk_bytes)]
+    if sent is not None:
+        sent += [chunk for chunk, _ in packed]
     if not packed:
         return spark.createDataFrame([], columns)
     # Else Spark would make one partition of frames that have one partition each.
@@ -103,7 +109,7 @@ def _chunks(batches: Iterable[pa.RecordBatch], chunk_bytes: int) -> Iterator[lis
 
 
 def _unpacking(
-    chunk: Broadcast[list[bytes]], tasks: int
+    chunk: Sent, tasks: int
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """What task n of `tasks` does: every `tasks`-th batch of the chunk from n on."""
 

@@ -21,10 +21,9 @@ from pyspark.sql.streaming.query import StreamingQuery
 from sentiment.errors import InvalidInputError, SentimentError
 from sentiment.events import EventLog
 from sentiment.model import DESCRIPTION, model_digest, model_from_files, read_model_files
-from sentiment.scoring import SCHEMA, Scoring, spread
+from sentiment.scoring import SCHEMA, Scoring
 from sentiment.sources import Refused, SourceOptions
 from sentiment.sources.find import find_files
-from sentiment.sources.frame import reviews_dataframe
 from sentiment.stream_files import LOG, NAME, FilesSource
 from sentiment.stream_sink import Sink
 
@@ -197,9 +196,7 @@ class Stream:
         tables = [_refused_table(refused)] if refused else []
         if source is not None:
             try:
-                reviews = reviews_dataframe(self._spark, source)
-                reviews = spread(self._spark, reviews, source)
-                tables.append(self._scoring.collect(reviews).table)
+                tables.append(self._scoring.collect_source(source).table)
             except SentimentError as error:
                 if len(names) == 1:
                     whole = Refused(file=names[0], line=0, reason=error.what, excerpt="", row=-1)

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sentiment.files import sha256_of
 from sentiment.folders import shared
-from sentiment.sending import check_size, send
+from sentiment.sending import Sent, check_size, send
 from sentiment.sources.model import FilePart, ReadTask, Refused, Review, Source, Tally
 from sentiment.sources.readers import read_part
 
@@ -47,8 +47,12 @@ _ARROW_FILES = pa.schema(
 Row = tuple[object, ...]
 
 
-def reviews_dataframe(spark: SparkSession, source: Source) -> DataFrame:
+def reviews_dataframe(
+    spark: SparkSession, source: Source, *, sent: list[Sent] | None = None
+) -> DataFrame:
     """The rows of a source: read where they are used if every host sees it, else here, and sent.
+
+    What is sent is added to `sent`, as by `sentiment.sending.send`.
 
     Columns: REVIEWS. A review has a `text`, and `reason` is null; a refused
     row has a `reason` and an `excerpt`, and `text` is null. `row` is unique
@@ -61,7 +65,7 @@ def reviews_dataframe(spark: SparkSession, source: Source) -> DataFrame:
         return _dataframe(spark, source, with_files=False)
     check_size(source.size, where=source.spec)
     batches = (batch for task in source.tasks for batch in task_batches(task, with_files=False))
-    return send(spark, batches, _ARROW)
+    return send(spark, batches, _ARROW, sent=sent)
 
 
 def reviews_and_files(spark: SparkSession, source: Source) -> DataFrame:
