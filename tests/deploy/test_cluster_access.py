@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
@@ -198,7 +199,9 @@ def test_the_callers_spark_settings_do_not_reach_the_daemons(shared: CommandLine
     for process in shared.processes("one"):
         environment = process.environ()
         assert environment["SPARK_LOCAL_IP"] == "127.0.0.1"
-        assert environment["SPARK_CONF_DIR"] == str(shared.directory("one") / "conf")
+        # All comes by --properties-file, and a folder with files would keep Java from its archive.
+        assert environment["SPARK_CONF_DIR"] == str(shared.directory("one") / "no-conf")
+        assert not Path(environment["SPARK_CONF_DIR"]).exists()
         assert not {"SPARKBUNDLE_STATE", "PYTHONPATH", "PYSPARK_SUBMIT_ARGS"} & set(environment)
 
 
