@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-hosts test-job test-deploy hosts lint bench lock clean
 BIN := .venv/bin
-SHIPPING := tests/job/test_shipping.py
+BESIDE := tests/job/test_shipping.py tests/job/test_watch.py
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,13 +17,13 @@ test: setup lint ## lint, then every test: job and deploy at the same time, then
 	@$(MAKE) --no-print-directory --jobs=2 test-job test-deploy
 	@$(MAKE) --no-print-directory test-hosts
 
-# Each has clusters of its own; what belongs to both goes with deploy's, so that both take about
-# as long.
+# Each has clusters of its own; some of the job's go with deploy's, so that both take about as
+# long.
 test-job:
-	@$(BIN)/pytest -p no:cacheprovider tests/job --ignore=$(SHIPPING)
+	@$(BIN)/pytest -p no:cacheprovider tests/job $(BESIDE:%=--ignore=%)
 
 test-deploy:
-	@$(BIN)/pytest -p no:cacheprovider tests/deploy tests/test_demo.py tests/test_documents.py $(SHIPPING)
+	@$(BIN)/pytest -p no:cacheprovider tests/deploy tests/test_demo.py tests/test_documents.py $(BESIDE)
 
 # Alone, because it needs both cores. Its hosts are machines that Vagrant makes here. Where that
 # cannot be, it is left out with a line that says why; with CI set, that is an error.
