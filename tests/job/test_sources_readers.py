@@ -286,8 +286,13 @@ def test_stars_give_labels_and_neutral_is_refused(tmp_path):
     ]
 
 
-def test_a_score_ignores_labels(tmp_path):
+def test_what_is_to_be_scored_needs_no_label(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("text,label\nfine,maybe\n")
-    (row,) = read(path, labels=False)
-    assert isinstance(row, Review) and row.label is None
+    path.write_text("text,label\nfine,maybe\ngood,1\n")
+    for options, labels in (({"labels": False}, [None, None]), ({"need_labels": False}, [None, 1])):
+        rows = read(path, **options)
+        assert all(isinstance(row, Review) for row in rows)
+        assert [row.label for row in rows] == labels
+    path.write_text("review,rating\nsuperb,5\nmeh,3\nlost,\n")
+    rows = read(path, need_labels=False)
+    assert [(row.label, row.stars) for row in rows] == [(1, 10), (None, 6), (None, None)]

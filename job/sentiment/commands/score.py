@@ -2,6 +2,7 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +164,7 @@ def _score_source(
             where=str(out),
             code=USAGE,
         )
-    source = find_source(spec, reading)
+    source = find_source(spec, replace(reading, need_labels=False))
     for note in source.notes:
         say(note)
     from sentiment.files import refuse_existing  # noqa: PLC0415

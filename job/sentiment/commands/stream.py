@@ -1,6 +1,7 @@
 """`sentiment stream`, and `sentiment stream repair`."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +189,7 @@ def _options(
             raise click.UsageError("--option goes with --format")
     return StreamOptions(
         folder=folder,
-        reading=reading,
+        reading=replace(reading, need_labels=False),
         interval=interval,
         once=once,
         settle=settle,

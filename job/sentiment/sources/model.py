@@ -17,6 +17,7 @@ class SourceOptions:
     `text_column` and `label_column` name columns that cannot be guessed.
     `only` keeps the rows whose column has the value: (("source", "imdb"),).
     `labels` False ignores every label: the rows are to be scored, not learned from.
+    `need_labels` False keeps a row whose label is missing, unknown or neutral, without one.
     `unlabelled` takes in what a labelled folder holds without a label (aclImdb's unsup).
     `part` chooses among the splits a source brings along; "heldout" is its
     test split if it has one, else all of it.
@@ -29,6 +30,7 @@ class SourceOptions:
     encoding: str = "utf-8"
     max_chars: int = 1_000_000
     labels: bool = True
+    need_labels: bool = True
     unlabelled: bool = False
     part: Part = "all"
     stars_of: int | None = None

@@ -99,7 +99,9 @@ def record_review(
     stars = _stars(part, columns, record, line=line)
     label = _label(columns, record, stars) if options.labels else None
     if isinstance(label, Unlabelled):
-        return refused(part, row=row, line=line, reason=label.reason, text=text)
+        if options.need_labels:
+            return refused(part, row=row, line=line, reason=label.reason, text=text)
+        label = None
     return Review(
         text=text,
         label=label,
