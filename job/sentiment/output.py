@@ -39,11 +39,10 @@ def result_json(value: dict[str, Any]) -> None:
 
 def result_table(title: str, rows: list[tuple[str, str]]) -> None:
     """Names and values, one a line."""
-    table = Table(
-        title=Text(title), title_justify="left", show_header=False, box=None, pad_edge=False
-    )
+    table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows:
         table.add_row(Text(name), Text(value))
+    click.echo(title)  # as the table's own title it would be cut to the table's width
     Console(file=sys.stdout, width=120, highlight=False, markup=False).print(table)
 
 

@@ -33,7 +33,8 @@ MASTER_VARIABLE = "SPARKBUNDLE_MASTER"
 CLUSTER_VARIABLE = "SPARKBUNDLE_CLUSTER"
 # Between a key and its value, in a properties file.
 _SETTING = re.compile(r"\s*[=:\s]\s*")
-_NO_NEWS = ("while sending command", "while shutting down connection")
+# What py4j logs of an error that is raised too: of a call, of its connection, of a callback.
+_NO_NEWS = ("while sending command", "while shutting down connection", "the Python Proxy")
 # A SentimentError raised in a task, as it stands in the traceback that Spark hands on.
 _TASK_ERROR = re.compile(
     r"sentiment\.errors\.(?P<kind>\w+): (?P<what>[^\n]*)(?:\n  do:  (?P<todo>[^\n]*))?"
@@ -236,10 +237,7 @@ def interrupted(error: BaseException | None) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not what py4j logs, traceback and all, of a call that Ctrl-C cut: the error is raised too.
-
-    Nor of the connection, which it then finds closed.
-    """
+    """Not what py4j logs, traceback and all, of an error that it raises too."""
     return not any(one in str(record.msg) for one in _NO_NEWS)
 
 

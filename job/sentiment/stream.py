@@ -6,7 +6,7 @@ A batch that is made again, after a crash, has the same rows and overwrites its 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,16 +299,16 @@ def running(stream: Stream, checkpoint: Path) -> Iterator[StreamingQuery]:
         query.stop()
 
 
-def wait(query: StreamingQuery, stream: Stream, *, idle: Callable[[], None]) -> None:
-    """Until the stream ends by itself; `idle` is called now and then.
+def wait(query: StreamingQuery, stream: Stream) -> None:
+    """Until the stream ends by itself.
 
     Raises:
         SentimentError: what a batch said, or Spark.
+        Exception: whatever else a batch has raised.
     """
     while query.isActive:
-        time.sleep(_POLL_SECONDS)
-        idle()
-    if isinstance(stream.failure, SentimentError):
+        time.sleep(_POLL_SECONDS)  # not awaitTermination: a call in py4j hears no Ctrl-C
+    if stream.failure is not None:
         raise stream.failure
     if error := query.exception():
         raise _explained(error)

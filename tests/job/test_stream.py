@@ -23,7 +23,7 @@ from sentiment.score import score_texts
 from sentiment.stream_sink import DUPLICATE
 from sentiment.text import text_id
 from sentiment.vocabulary import Vocabulary
-from tests.conftest import Sentiment
+from tests.conftest import Sentiment, small_disk
 
 from .conftest import WORDS, small_network
 
@@ -187,6 +187,24 @@ def test_a_killed_driver_and_a_damaged_checkpoint_lose_nothing_and_score_nothing
     expected = dict(zip(map(text_id, texts), score_texts(model, texts).probability, strict=True))
     for row in streams.rows():
         assert row["probability"] == pytest.approx(expected[row["id"]], abs=1e-6)
+
+
+def test_a_full_disk_ends_it_with_the_path_and_with_room_it_goes_on(tmp_path: Path):
+    """CHECKS F7: nothing half-written is left."""
+    with small_disk(tmp_path / "disk", mebibytes=2):
+        streams = Streams(tmp_path)
+        streams.out = tmp_path / "disk/scores"
+        filler = tmp_path / "disk/filler"
+        streams.arrive("a.txt", *reviews(0, 3000))
+        filler.write_bytes(b"x" * ((2 << 20) - 32_768))
+        said = streams.once("--checkpoint", tmp_path / "checkpoint", code=1).stderr
+        assert "cannot be written: No space left" in said
+        assert str(streams.out) in said
+        assert streams.rows() == []
+        filler.unlink()
+        streams.once("--checkpoint", tmp_path / "checkpoint")
+        assert [row["id"] for row in streams.rows()] == [text_id(one) for one in reviews(0, 3000)]
+        assert {path.suffix for path in (streams.out / "scores").iterdir()} == {".parquet"}
 
 
 def test_another_source_of_spark_by_its_name_and_options(streams: Streams):

@@ -237,7 +237,7 @@ def _run(
         say("scoring what arrives; Ctrl-C ends it, the same command goes on")
     try:
         with running(running_stream, checkpoint) as query:
-            wait(query, running_stream, idle=lambda: None)
+            wait(query, running_stream)
     except KeyboardInterrupt:
         if options.once:
             raise
