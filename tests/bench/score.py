@@ -1,19 +1,29 @@
-"""Scoring on a cluster of two one-core workers, beside plain PyTorch on one core.
+"""Scoring on a cluster of two one-core workers, beside what one would write first, and the limit.
 
-Same network, same batches, one run: cluster and peer in turn. Start-up (cluster,
-session, ingest) is not counted.
+The same network and reviews, one run, all in turn. Start-up (cluster, session, ingest) is not
+counted. The limit is the forward pass alone, over bucketed batches that are in memory: two
+processes of one thread.
 """
 
 import tempfile
+import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-import numpy as np
+import psutil
 import torch
+from pyspark.cloudpickle import register_pickle_by_value
+from pyspark.ml.functions import predict_batch_udf
+from pyspark.sql.types import FloatType
 
 from sentiment.corpus import Corpus
-from sentiment.examples import scoring_batches
+from sentiment.examples import pack, padded, scoring_batches
 from sentiment.ingest import IngestOptions, ingest
 from sentiment.loop import EVALUATION_TOKENS
 from sentiment.model import load_model, read_model_files, save_model
@@ -68,7 +78,7 @@ def _quiet(_: str) -> AbstractContextManager[None]:
 
 
 def _score(spark, prepared: Prepared, corpus: Corpus, path: Path, runs: int) -> None:
-    """Every review of the corpus, scored on the cluster and in one process."""
+    """Every review of the corpus, scored in each way."""
     job = prepared.job
     max_tokens = job.recipe.text.max_tokens
     save_model(
@@ -85,36 +95,140 @@ def _score(spark, prepared: Prepared, corpus: Corpus, path: Path, runs: int) -> 
         for batch in corpus.read(part, columns=["text"])
         for text in batch["text"].to_pylist()
     ]
-    lengths = np.array([len(tokens(text, limit=max_tokens)) for text in texts])
-    batches = [
-        [texts[i] for i in rows] for rows in scoring_batches(lengths, tokens=EVALUATION_TOKENS)
-    ]
-    total = int(lengths.sum())
     source = find_source(str(corpus.path), SourceOptions(part="all"))
-    # Equal shares of the work, as a larger source would give by itself.
-    reviews = reviews_dataframe(spark, source).repartition(WORKERS * 2).persist()
+    # Equal shares of the work, as `score` makes them.
+    reviews = reviews_dataframe(spark, source).repartition(WORKERS * 4, "row").persist()
     reviews.count()
-
     scoring = Scoring(spark, files)
+    sent = spark.sparkContext.broadcast(files)
+    register_pickle_by_value(score_plain)
+    udf = predict_batch_udf(
+        score_plain.predict_maker(sent), return_type=FloatType(), batch_size=score_plain.BATCH
+    )
+    unsorted = score_plain.without_buckets(sent, 1)
+    most = 0
 
-    def on_cluster() -> float:
+    def rate(act: Callable[[], int]) -> float:
         started = time.perf_counter()
-        scored = scoring.collect(reviews)
-        assert scored.accepted.num_rows == len(texts), "not the same work"
-        return total / (time.perf_counter() - started)
+        assert act() == len(texts), "not the same work"
+        return len(texts) / (time.perf_counter() - started)
 
-    def in_one_process() -> float:
-        def encoded(text: str) -> list[int]:
-            return model.vocabulary.encode(tokens(text, limit=max_tokens))
+    def ours() -> float:
+        nonlocal most
+        with peak_of(_python_workers) as peak:
+            found = rate(lambda: scoring.collect(reviews).accepted.num_rows)
+        most = max(most, peak.bytes)
+        return found
 
-        return total / score_plain.score(model.network, encoded, batches)
+    measured = in_turn(
+        runs,
+        {
+            "ours": ours,
+            "udf": lambda: rate(lambda: reviews.select(udf("text")).toArrow().num_rows),
+            "plain": lambda: (
+                len(texts) / score_plain.one_process(model, tokens, texts, threads=WORKERS)
+            ),
+            "unsorted": lambda: rate(
+                lambda: (
+                    reviews.select("text")
+                    .mapInArrow(unsorted, "id string, probability double")
+                    .toArrow()
+                    .num_rows
+                )
+            ),
+            "limit": lambda: len(texts) / _forward(path, texts),
+        },
+    )
+    torch.set_num_threads(1)
+    print(f"score: {len(texts):,} reviews, 2 cores; reviews/s, and ours to it")
+    for name, title in TITLES.items():
+        beside = "" if name == "ours" else ratios(measured["ours"], measured[name])
+        print(f"  {title:<45} {spread(measured[name])}   {beside}")
+    print(f"  memory of a Python worker: {most / 2**20:.0f} MiB (unique to it, at most)")
 
-    measured = in_turn(runs, {"cluster": on_cluster, "plain": in_one_process})
-    print(f"score: {len(texts):,} reviews, {total:,} tokens, tokens/s")
-    _table(measured)
+
+TITLES = {
+    "ours": "sentiment score, 2 one-core workers",
+    "udf": "predict_batch_udf, as its example is written",
+    "plain": "one process, torch with 2 threads",
+    "unsorted": "ours without batches of similar length",
+    "limit": "limit: the forward pass alone, 2 processes",
+}
 
 
-def _table(measured: dict[str, list[float]]) -> None:
-    print(f"  cluster, 2 one-core workers    {spread(measured['cluster'])}")
-    print(f"  plain PyTorch, 1 core          {spread(measured['plain'])}")
-    print(f"  ratio                          {ratios(measured['cluster'], measured['plain'])}")
+def _forward(path: Path, texts: list[str]) -> float:
+    """Seconds of the forward pass over all texts, bucketed beforehand, by two processes."""
+    halves = [texts[number::WORKERS] for number in range(WORKERS)]
+    context = get_context("spawn")
+    gate = context.Barrier(WORKERS)
+    with ProcessPoolExecutor(
+        WORKERS, mp_context=context, initializer=_at_gate, initargs=(gate,)
+    ) as pool:
+        return max(pool.map(_forward_of, [str(path)] * WORKERS, halves))
+
+
+_gate: "Barrier | None" = None
+
+
+def _at_gate(gate: "Barrier") -> None:
+    global _gate  # noqa: PLW0603 - how a pool's process is given what cannot be pickled later
+    _gate = gate
+
+
+def _forward_of(path: str, texts: list[str]) -> float:
+    torch.set_num_threads(1)
+    model = load_model(Path(path))
+    encoded = [model.vocabulary.encode(tokens(t, limit=model.max_tokens)) for t in texts]
+    encoded = [ids for ids in encoded if ids]
+    examples = pack(encoded, labels=[-1] * len(encoded), positions=range(len(encoded)))
+    batches = [
+        padded(examples, rows)
+        for rows in scoring_batches(examples.lengths, tokens=EVALUATION_TOKENS)
+    ]
+    assert _gate is not None
+    with torch.inference_mode():
+        model.network(*batches[0])
+        _gate.wait()
+        started = time.perf_counter()
+        for ids, lengths in batches:
+            torch.sigmoid(model.network(ids, lengths))
+    return time.perf_counter() - started
+
+
+def _python_workers() -> list[psutil.Process]:
+    """Spark's Python workers that have the model: children of its daemons on this machine."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.ppid() != 1 and any("daemon" in word for word in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@dataclass
+class Peak:
+    """The most memory that one process had to itself, in bytes."""
+
+    bytes: int = 0
+
+
+@contextmanager
+def peak_of(processes: Callable[[], list[psutil.Process]]) -> Iterator[Peak]:
+    """Look twice a second, as long as the block runs, at what each process has to itself (Uss)."""
+    peak, ended = Peak(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.5):
+            for process in processes():
+                with suppress(psutil.Error):
+                    peak.bytes = max(peak.bytes, process.memory_full_info().uss)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        looking.join()

@@ -235,6 +235,7 @@ def test_wrong_use_is_told_before_spark_starts(streams: Streams, tmp_path: Path)
     assert "OUT" in stream("stream", streams.inbox, *model, code=2).stderr
     stream("stream", streams.inbox, "out", "--model", "none", code=3)
     stream("stream", "a", "b", "--format", "kafka", *model, code=2)
+    stream("stream", "socket:localhost", "b", *model, code=2)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/thesis.txt").write_text("42")
     refused = stream("stream", streams.inbox, tmp_path / "thesis", *model, code=3)

@@ -139,10 +139,19 @@ def run(
         --option kafka.bootstrap.servers=10.0.0.5:9092 --option subscribe=reviews
     """
     source, out = _places(places, form)
+    given = _options(
+        source=source,
+        form=form,
+        options=options,
+        reading=replace(reading, need_labels=False),
+        interval=interval,
+        once=once,
+        settle=settle,
+    )
     with ExitStack() as stack:
         _run(
             stack,
-            _options(source, form, options, reading, interval, once, settle),
+            given,
             out=out,
             checkpoint=checkpoint or out.with_name(f"{out.name}.checkpoint"),
             model=model,
@@ -164,6 +173,7 @@ def _places(places: tuple[str, ...], form: str | None) -> tuple[str | None, Path
 
 
 def _options(
+    *,
     source: str | None,
     form: str | None,
     options: tuple[tuple[str, str], ...],
@@ -178,6 +188,8 @@ def _options(
     folder = None
     if source is not None and source.startswith(_SOCKET):
         host, _, port = source.removeprefix(_SOCKET).rpartition(":")
+        if not (host and port.isdigit()):
+            raise click.UsageError("a socket is socket:HOST:PORT")
         form, options = "socket", (("host", host), ("port", port))
     elif source is not None:
         folder = Path(source).absolute()
@@ -189,7 +201,7 @@ def _options(
             raise click.UsageError("--option goes with --format")
     return StreamOptions(
         folder=folder,
-        reading=replace(reading, need_labels=False),
+        reading=reading,
         interval=interval,
         once=once,
         settle=settle,
