@@ -53,12 +53,8 @@ def test_again_it_changes_nothing_and_asks_no_role(cluster: Cluster):
     assert "is ready (changed=0)" in done.stdout
 
 
-def test_with_every_role_at_every_host_it_changes_nothing_either(cluster: Cluster):
-    told = cluster.json("up", "--thorough")
-    assert {name: host["changed"] for name, host in told["hosts"].items()} == {
-        name: [] for name in HOSTS
-    }
-    assert told["changed"] == 0
+def test_with_every_role_at_every_host_it_would_change_nothing_either(cluster: Cluster):
+    """That it does not is seen at the end of test_6_interrupted.py, after all that can happen."""
     assert cluster("up", "--check", "--thorough").stdout.startswith("nothing would change")
 
 
