@@ -8,6 +8,7 @@ from tests.cluster import machines
 from tests.cluster.conftest import HOSTS, Cluster, executors, root
 from tests.deploy.conftest import wait_until
 
+pytestmark = pytest.mark.long
 SPARE = {"spark_cores": 1, "spark_memory": "768m"}
 
 

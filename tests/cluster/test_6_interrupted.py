@@ -51,6 +51,7 @@ def no_registry(cluster: Cluster):
     subprocess.run(["iptables", "-w", "-D", "FORWARD", *rule], check=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", [3, 5, 6, 8, 10])
 def test_a_deploy_killed_in_mid_phase(cluster: Cluster, no_registry, step: int):
     """F8: SIGKILL to the operator's process as soon as a phase has begun; the next run goes on.
@@ -66,6 +67,7 @@ def test_a_deploy_killed_in_mid_phase(cluster: Cluster, no_registry, step: int):
     wait_until(lambda: subprocess.run(alive, check=False).returncode == 1, seconds=5)
 
 
+@pytest.mark.long
 def test_after_all_these_it_converges(cluster: Cluster, no_registry):
     told = cluster.json("up")
     assert told["verified"]["workers"].keys() == {"worker-1", "worker-2"}
@@ -73,6 +75,7 @@ def test_after_all_these_it_converges(cluster: Cluster, no_registry):
     assert cluster.json("status")["healthy"]
 
 
+@pytest.mark.long
 def test_an_interrupted_deploy_says_so(cluster: Cluster):
     root("worker-1", "rm /etc/sparkbundle/worker.properties")
     process = cluster.up_past(3)
@@ -84,6 +87,7 @@ def test_an_interrupted_deploy_says_so(cluster: Cluster):
     cluster.invariant()
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_and_a_host_that_dies_in_mid_deploy(cluster: Cluster):
     """F7: the others are done and work; the table says which one failed, where and why."""
     cluster("remove", "worker-2")
