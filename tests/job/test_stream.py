@@ -156,7 +156,7 @@ def test_what_arrives_is_scored_once_whatever_happens_to_it(streams: Streams):
 def test_a_killed_driver_and_a_damaged_checkpoint_lose_nothing_and_score_nothing_twice(
     streams: Streams,
 ):
-    texts = reviews(0, 4000)
+    texts = reviews(0, 4400)
     run = streams.start()
     for number in range(0, 4000, 400):
         streams.arrive(f"{number}.txt", *texts[number : number + 400])
@@ -164,10 +164,12 @@ def test_a_killed_driver_and_a_damaged_checkpoint_lose_nothing_and_score_nothing
             wait(run, lambda: len(streams.rows()) >= 400)
     run.kill()
     run.wait()
+    before = len(streams.rows())
+    streams.arrive("late.txt", *texts[4000:])
     beside = streams.command.popen(
         "stream", streams.inbox, streams.out, "--model", streams.command.home / "model", *LOCAL
     )
-    wait(beside, lambda: len(streams.rows()) >= 800)
+    wait(beside, lambda: len(streams.rows()) > before)
     refused = streams.once(code=5)
     assert "another run" in refused.stderr
     beside.kill()
