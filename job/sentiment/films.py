@@ -73,7 +73,8 @@ class Film:
         phi = self._correlation()
         below = _joined(mine - low_mine, high_theirs - theirs, phi)
         above = _joined(high_mine - mine, theirs - low_theirs, phi)
-        return self.difference - below, self.difference + above
+        # Rounding may carry an end past what a difference of shares can be.
+        return max(-1.0, self.difference - below), min(1.0, self.difference + above)
 
     def _correlation(self) -> float:
         """Of the two answers, corrected for continuity as the paper does."""
@@ -82,11 +83,8 @@ class Film:
         if margins == 0:
             return 0.0
         product, half = a * d - b * c, self.reviews / 2
-        if product > half:
-            product -= half  # type: ignore[assignment]
-        elif product >= 0:
-            product = 0
-        return product / math.sqrt(margins)
+        corrected = max(product - half, 0.0) if product >= 0 else product
+        return corrected / math.sqrt(margins)
 
 
 def wilson(share: float, n: int, z: float) -> tuple[float, float]:

@@ -4,6 +4,7 @@ A score is a function of the text: not of its neighbours, of padding, or of the
 number of workers. `score_texts` is that function; `score_batch` is it for rows in Arrow.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -148,3 +149,17 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 def verdict(probability: float) -> str:
     """The word for a probability."""
     return "praise" if probability > 0.5 else "pan"  # noqa: PLR2004
+
+
+def with_verdicts(table: pa.Table, model_digest: str) -> pa.Table:
+    """The rows that have a score, as they are written: with the word for it, and its model."""
+    accepted = table.filter(table["reason"].is_null()).drop_columns(["reason"])
+    words = [verdict(p) for p in accepted["probability"].to_pylist()]
+    accepted = accepted.append_column("verdict", pa.array(words, pa.string()))
+    digests = pa.array([model_digest] * accepted.num_rows, pa.string())
+    return accepted.append_column("model_digest", digests)
+
+
+def json_lines(table: pa.Table) -> bytes:
+    """One JSON object a row."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist()).encode()

@@ -13,7 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from sentiment.errors import InvalidInputError
 from sentiment.files import locked_directory, new_file, write_file, write_json
-from sentiment.score import verdict
+from sentiment.score import json_lines, with_verdicts
 from sentiment.sources.model import Source
 from sentiment.sources.rules import reason_kind
 
@@ -39,7 +39,7 @@ class Counts:
 
     rows: int = 0
     quarantined: int = 0
-    reasons: Mapping[str, int] | None = None
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 def run_of(source: Source, *, model_digest: str) -> dict[str, Any]:
@@ -111,7 +111,8 @@ class ScoreParts:
     @property
     def done(self) -> int:
         """How many of the source's tasks are done, from the first one on."""
-        return self._spans()[-1][1] if self._spans() else 0
+        spans = self._spans()
+        return spans[-1][1] if spans else 0
 
     def _spans(self) -> list[tuple[int, int, Path]]:
         """First task, the task after the last one, and the file of each part, without a gap."""
@@ -160,13 +161,13 @@ class ScoreParts:
             with new_file(quarantine) as file:
                 for table in self.tables():
                     refused = table.filter(table["reason"].is_valid()).select(list(_REFUSED))
-                    _JsonLines(file).write_table(refused)
+                    file.write(json_lines(refused))
         else:
             quarantine.unlink(missing_ok=True)  # of an earlier run: it would tell of other rows
         with new_file(self._out) as file:
             writer: _Writer | None = None
             for table in self.tables():
-                accepted = _with_verdicts(table, model_digest)
+                accepted = with_verdicts(table, model_digest)
                 writer = writer or _writer(file, self._out.suffix, accepted.schema)
                 writer.write_table(accepted)
             if writer is not None:
@@ -178,14 +179,6 @@ class ScoreParts:
         """Without a part it is nothing."""
         if self.directory.is_dir() and not self._spans():
             shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def _with_verdicts(table: pa.Table, model_digest: str) -> pa.Table:
-    accepted = table.filter(table["reason"].is_null()).drop_columns(["reason"])
-    words = [verdict(p) for p in accepted["probability"].to_pylist()]
-    accepted = accepted.append_column("verdict", pa.array(words, pa.string()))
-    digests = pa.array([model_digest] * accepted.num_rows, pa.string())
-    return accepted.append_column("model_digest", digests)
 
 
 class _Writer(Protocol):
@@ -201,9 +194,7 @@ class _JsonLines:
         self._file = file
 
     def write_table(self, table: pa.Table) -> None:
-        for batch in table.to_batches():
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
-            self._file.write("".join(lines).encode())
+        self._file.write(json_lines(table))
 
     def close(self) -> None:
         """Nothing is held back."""

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from sentiment.errors import InvalidInputError
 from sentiment.files import new_file, write_json
-from sentiment.score import verdict
+from sentiment.score import json_lines, with_verdicts
 
 DESCRIPTION: Final = "stream.json"
 FORMAT: Final = 1
@@ -83,9 +83,12 @@ class Sink:
         self._order: deque[tuple[int, list[int]]] = deque()
         for folder in (self._scores, self._quarantine):
             folder.mkdir(parents=True, exist_ok=True)
+        known = 0
         for number, path in self._latest():
-            self._order.appendleft((number, _keys(pq.read_table(path, columns=["id"])["id"])))
-            if sum(len(keys) for _, keys in self._order) >= remember:
+            keys = _keys(pq.read_table(path, columns=["id"])["id"])
+            self._order.appendleft((number, keys))
+            known += len(keys)
+            if known >= remember:
                 break
         for number, keys in self._order:
             self._batch_of.update(dict.fromkeys(keys, number))
@@ -112,13 +115,8 @@ class Sink:
         table, keys, duplicates = self._without_duplicates(number, table)
         refused = table.filter(table["reason"].is_valid())
         with new_file(self._quarantine / f"batch-{number:09d}.jsonl") as file:
-            for row in refused.select(["file", "line", "id", "reason"]).to_pylist():
-                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-        scored = table.filter(table["reason"].is_null()).drop_columns(["reason", "row"])
-        words = [verdict(p) for p in scored["probability"].to_pylist()]
-        scored = scored.append_column("verdict", pa.array(words, pa.string()))
-        digests = pa.array([model_digest] * scored.num_rows, pa.string())
-        scored = scored.append_column("model_digest", digests)
+            file.write(json_lines(refused.select(["file", "line", "id", "reason"])))
+        scored = with_verdicts(table, model_digest).drop_columns(["row"])
         # Last: with it the batch is there.
         with new_file(self._scores / f"batch-{number:09d}.parquet") as file:
             pq.write_table(scored, file, compression="zstd")
@@ -127,17 +125,25 @@ class Sink:
         self._let_go()
         return Kept(
             scored=scored.num_rows,
-            praise=words.count("praise"),
+            praise=scored["verdict"].to_pylist().count("praise"),
             quarantined=refused.num_rows - duplicates,
             duplicates=duplicates,
         )
 
     def _forget(self, number: int) -> None:
-        """What an earlier try at this batch has left."""
-        for one, keys in [entry for entry in self._order if entry[0] == number]:
-            self._order.remove((one, keys))
+        """What earlier tries have left of this batch and of those after it.
+
+        After a repair the batches from one on are made again, of other files than before: a later
+        one that stayed would have reviews twice, or lose them when its number comes again.
+        """
+        while self._order and self._order[-1][0] >= number:
+            last, keys = self._order.pop()
             for key in keys:
-                self._batch_of.pop(key, None)
+                if self._batch_of.get(key) == last:
+                    del self._batch_of[key]
+            if last > number:
+                (self._quarantine / f"batch-{last:09d}.jsonl").unlink(missing_ok=True)
+                (self._scores / f"batch-{last:09d}.parquet").unlink(missing_ok=True)
 
     def _without_duplicates(self, number: int, table: pa.Table) -> tuple[pa.Table, list[int], int]:
         """The table with duplicates refused; the keys of the reviews that are scored now."""

@@ -169,6 +169,21 @@ def test_a_batch_that_is_made_again_overwrites_itself(model: Model, tmp_path: Pa
     assert ids(tmp_path) == [text_id(one) for one in ("good plot", "bad film", "great film")]
 
 
+def test_batches_that_a_repair_has_made_of_other_files_leave_no_review_twice_or_lost(
+    model: Model, tmp_path: Path
+):
+    """Batch 1 has what batches 1 and 2 had before; then batch 2 comes again, of other reviews."""
+    sink = Sink(tmp_path, remember=100)
+    for number, text in enumerate(("good plot", "bad film", "great film")):
+        sink.write(number, rows(model, text), model_digest="d")
+    sink = Sink(tmp_path, remember=100)
+    sink.write(1, rows(model, "bad film", "great film"), model_digest="d")
+    assert ids(tmp_path) == [text_id(one) for one in ("good plot", "bad film", "great film")]
+    sink.write(2, rows(model, "dull film"), model_digest="d")
+    assert ids(tmp_path)[:3] == [text_id(one) for one in ("good plot", "bad film", "great film")]
+    assert ids(tmp_path)[3:] == [text_id("dull film")]
+
+
 def test_what_is_remembered_is_bounded(model: Model, tmp_path: Path):
     sink = Sink(tmp_path, remember=3)
     for number, texts in enumerate((("good", "bad"), ("great", "dull"), ("plot",), ("good",))):

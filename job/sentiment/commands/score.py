@@ -197,7 +197,7 @@ def _score_source(
                 ("rows read", f"{counts.rows + counts.quarantined:,}"),
                 ("scored", f"{counts.rows:,}"),
                 ("quarantined", f"{counts.quarantined:,}"),
-                *((f"  {reason}", f"{n:,}") for reason, n in (counts.reasons or {}).items()),
+                *((f"  {reason}", f"{n:,}") for reason, n in counts.reasons.items()),
             ],
         )
     if quarantine:

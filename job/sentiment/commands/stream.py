@@ -30,13 +30,6 @@ _SOCKET = "socket:"
 class _Streams(click.Group):
     """A group whose first word may also be what the command `run` takes."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands:
-            args = ["run", *args]
-        return super().resolve_command(ctx, args)
-
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = [*self.commands, "--help", "-h"]
         if args and args[0] not in known:
