@@ -113,7 +113,7 @@ def test_refused_before_the_cluster_is_asked(tmp_path, case):
         (["in.csv", "out", "--split", "given"], 3, "has no train and test split of its own"),
         (["in.csv", "out", "--text-column", "words"], 3, "has no column 'words'; its columns: 'te"),
         (["in.csv", "out", "--only", "source=a"], 3, "has no column 'source'"),
-        (["in.csv", "out", "--only", "source"], 2, "give COLUMN=VALUE"),
+        (["in.csv", "out", "--only", "source"], 2, "give NAME=VALUE"),
         (["in.csv", "out", "--test", "1"], 2, "give a share between 0 and 1"),
         (["in.csv", "out", "--test", "nan"], 2, "give a share between 0 and 1"),
         (["in.csv", "out", "--encoding", "utf-16"], 2, "not a superset of ASCII"),
