@@ -41,6 +41,7 @@ SCHEMA = StructType(
         StructField("file", StringType()),
         StructField("line", LongType()),
         StructField("id", StringType()),
+        StructField("time", DoubleType()),
         StructField("film", StringType()),
         StructField("stars", ByteType()),
         StructField("label", ByteType()),
@@ -56,8 +57,9 @@ SCHEMA = StructType(
 class Scored:
     """Every row of a source, scored or with the reason why not, in the source's order.
 
-    `table`: row, file, line, id, film, stars (of ten), label, probability (of praise), tokens,
-    known (share of the tokens read that the model knows), reason (null: scored).
+    `table`: row, file, line, id, time (seconds since 1970), film, stars (of ten), label,
+    probability (of praise), tokens, known (share of the tokens read that the model knows), reason
+    (null: scored).
     """
 
     table: pa.Table

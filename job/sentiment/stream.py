@@ -25,6 +25,7 @@ from sentiment.scoring import SCHEMA, Scoring
 from sentiment.sources import Refused, SourceOptions
 from sentiment.sources.find import find_files
 from sentiment.stream_files import LOG, NAME, FilesSource
+from sentiment.stream_rows import reviews_of
 from sentiment.stream_sink import Sink
 
 SPARK: Final = "spark"
@@ -38,7 +39,7 @@ class StreamOptions:
     """What is streamed, and how.
 
     `folder` is watched for files; with `format` it is not: Spark's own source of that name, with
-    `format_options`, gives rows, whose text is in `text_column`. A batch begins every `interval`
+    `format_options`, gives rows; `reading` names their columns. A batch begins every `interval`
     seconds; with `once` what is there is scored and the stream ends. `settle`: a file counts when
     it was not written to for so many seconds. `most_bytes` of files are in a batch.
     """
@@ -51,7 +52,6 @@ class StreamOptions:
     most_bytes: int = 64 << 20
     format: str | None = None
     format_options: tuple[tuple[str, str], ...] = ()
-    text_column: str | None = None
 
 
 class WatchedModel:
@@ -161,23 +161,28 @@ class Stream:
             before = self._scoring
             self._scoring = Scoring(self._spark, self._model.files, table=self._table)
             before.close()
-        if self._options.folder is not None:
-            files = [(row["name"], row["mtime"] / 1e9) for row in rows.collect()]
-            table = self._score_files([name for name, _ in files])
-            arrived = dict(files)
+        options = self._options
+        if options.folder is not None:
+            files = rows.collect()
+            table = self._score_files([row["name"] for row in files])
+            arrived = {row["name"]: row["mtime"] / 1e9 for row in files}
+            waiting = files[0]["waiting"] if files else 0
         else:
-            table = self._scoring.collect(self._texts(rows)).table
-            arrived = {}
+            reviews = reviews_of(rows, options.reading, place=str(options.format))
+            table = self._scoring.collect(reviews).table
+            arrived, waiting = {}, None
         kept = self._sink.write(number, table, model_digest=self._scoring.digest)
         latency = _latencies(table, arrived)
         self._log.write(
             "batch",
             batch=number,
             files=len(arrived),
+            waiting=waiting,
             rows=table.num_rows,
             scored=kept.scored,
             quarantined=kept.quarantined,
             duplicates=kept.duplicates,
+            late=kept.late,
             praise=kept.praise,
             seconds=round(time.perf_counter() - began, 3),
             began=round(clock, 3),
@@ -203,71 +208,6 @@ class Stream:
                     return _refused_table([whole])
                 return pa.concat_tables([self._score_files([name]) for name in names])
         return pa.concat_tables(tables)
-
-    def _texts(self, rows: DataFrame) -> DataFrame:
-        """Rows of another source of Spark's as reviews: the text, and where it is from."""
-        column = self._options.text_column or _text_column(rows)
-        place = str(self._options.format)
-        kept = rows.selectExpr(f"CAST(`{column}` AS BINARY) AS text")
-
-        def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            row = 0
-            for batch in batches:
-                texts, reasons = [], []
-                for raw in batch["text"].to_pylist():
-                    text, reason = decoded(raw)
-                    texts.append(text)
-                    reasons.append(reason)
-                size = len(texts)
-                yield pa.RecordBatch.from_pydict(
-                    {
-                        "row": pa.array(range(row, row + size), pa.int64()),
-                        "file": pa.array([place] * size, pa.string()),
-                        "line": pa.nulls(size, pa.int64()),
-                        "film": pa.nulls(size, pa.string()),
-                        "stars": pa.nulls(size, pa.int8()),
-                        "label": pa.nulls(size, pa.int8()),
-                        "text": pa.array(texts, pa.string()),
-                        "reason": pa.array(reasons, pa.string()),
-                    }
-                )
-                row += size
-
-        schema = (
-            "row bigint, file string, line bigint, film string, stars tinyint, label tinyint, "
-            "text string, reason string"
-        )
-        return kept.mapInArrow(read, schema)
-
-
-def decoded(raw: bytes | None) -> tuple[str | None, str | None]:
-    """A text as the readers of files take it, or the reason why it is none."""
-    if raw is None:
-        return None, "blank"
-    try:
-        text = raw.decode().strip()
-    except UnicodeDecodeError as error:
-        return None, f"not UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start:,}"
-    if not text:
-        return None, "blank"
-    return (None, "NUL byte") if "\0" in text else (text, None)
-
-
-def _text_column(rows: DataFrame) -> str:
-    """`text`, else `value`, else the only column there is.
-
-    Raises:
-        InvalidInputError: it is not clear which one.
-    """
-    for name in ("text", "value"):
-        if name in rows.columns:
-            return name
-    if len(rows.columns) == 1:
-        return str(rows.columns[0])
-    raise InvalidInputError(
-        f"the text is in none of the columns text and value: there are {', '.join(rows.columns)}",
-        todo="name it: --text-column NAME",
-    )
 
 
 def _refused_table(refused: list[Refused]) -> pa.Table:

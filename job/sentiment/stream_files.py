@@ -21,7 +21,7 @@ from pyspark.sql.types import StructType
 from sentiment.files import cut_half_line
 
 NAME: Final = "sentiment-files"
-SCHEMA: Final = "name string, size bigint, mtime bigint"
+SCHEMA: Final = "name string, size bigint, mtime bigint, waiting bigint"
 LOG: Final = "files.jsonl"
 _HIDDEN: Final = (".", "_")
 _UNFINISHED: Final = (".tmp", ".part", ".partial", ".crdownload", "~")
@@ -74,27 +74,36 @@ class FilesReader(SimpleDataSourceStreamReader):
         """Before the first batch."""
         return {"batch": 0, "files": "[]"}
 
-    def read(self, start: dict[str, Any]) -> tuple[Iterator[File], dict[str, Any]]:
+    def read(
+        self, start: dict[str, Any]
+    ) -> tuple[Iterator[tuple[str, int, int, int]], dict[str, Any]]:
         """The files after `start`, which Spark has written down, and the offset behind them."""
         seen = self._seen_until(start)
         files: list[File] = []
         size = 0
-        for file in sorted(self._new(seen), key=lambda one: (one[2], one[0])):
+        new = sorted(self._new(seen), key=lambda one: (one[2], one[0]))
+        for file in new:
             if files and size + file[1] > self._most_bytes:
                 break
             files.append(file)
             size += file[1]
         if not files:
             return iter(()), start
-        return iter(files), {"batch": int(start["batch"]) + 1, "files": json.dumps(files)}
+        end = {
+            "batch": int(start["batch"]) + 1,
+            "files": json.dumps(files),
+            "waiting": len(new) - len(files),
+        }
+        return self.readBetweenOffsets(start, end), end
 
     def readBetweenOffsets(  # noqa: N802
         self,
         start: dict[str, Any],  # noqa: ARG002
         end: dict[str, Any],
-    ) -> Iterator[File]:
-        """The files of a batch that is made again."""
-        return iter([(str(name), int(size), int(mtime)) for name, size, mtime in _files(end)])
+    ) -> Iterator[tuple[str, int, int, int]]:
+        """The files of a batch that is made again; how many waited for the batches after it."""
+        waiting = int(end.get("waiting", 0))
+        return iter([(*file, waiting) for file in _files(end)])
 
     def _seen_until(self, start: dict[str, Any]) -> dict[str, tuple[int, int]]:
         """All files up to this offset; those of the offset itself are written down now."""
@@ -129,7 +138,7 @@ def read_log(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def _files(offset: dict[str, Any]) -> list[File]:
-    return [(name, size, mtime) for name, size, mtime in json.loads(offset["files"])]
+    return [(str(name), int(size), int(mtime)) for name, size, mtime in json.loads(offset["files"])]
 
 
 def _below(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -7,10 +7,13 @@
         events.jsonl                          rates, latencies, shares: one JSON object a batch
 
 A review is scored once: one whose text was scored by an earlier batch is a duplicate of it. Of
-how many of the latest reviews that is known is `remember`.
+how many of the latest reviews that is known is a setting. So is when a review is late: its time is
+before that of the newest review of all batches before by more than so many seconds. That newest
+time is kept in each batch's own file.
 """
 
 import json
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,10 +26,13 @@ import pyarrow.parquet as pq
 from sentiment.errors import InvalidInputError
 from sentiment.files import new_file, write_json
 from sentiment.score import json_lines, with_verdicts
+from sentiment.sources.times import spelt
 
 DESCRIPTION: Final = "stream.json"
 FORMAT: Final = 1
 DUPLICATE: Final = "duplicate of a review in batch"
+LATE: Final = "late"
+_NEWEST: Final = b"newest_time"
 
 
 def claim(directory: Path, about: Mapping[str, Any], *, name: str) -> None:
@@ -63,32 +69,60 @@ def claim(directory: Path, about: Mapping[str, Any], *, name: str) -> None:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a batch came to. `praise` counts the scored reviews that praise."""
+    """What a batch came to.
+
+    `praise` counts the scored reviews that praise; `late` ones are among the quarantined.
+    """
 
     scored: int
     praise: int
     quarantined: int
     duplicates: int
+    late: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a stream knows of the reviews before.
+
+    It knows the latest `reviews` of them by their texts. One that is older than the newest by more
+    than `late` seconds is refused; None takes each.
+    """
+
+    reviews: int = 1_000_000
+    late: float | None = None
 
 
 class Sink:
     """The scores of a stream, and which reviews have one."""
 
-    def __init__(self, directory: Path, *, remember: int) -> None:
-        """Learn what earlier runs have scored: the latest `remember` reviews."""
+    def __init__(self, directory: Path, *, memory: Memory) -> None:
+        """Learn what earlier runs have scored."""
         self._scores = directory / "scores"
         self._quarantine = directory / "quarantine"
-        self._remember = remember
-        self._batch_of: dict[int, int] = {}
-        self._order: deque[tuple[int, list[int]]] = deque()
+        self._memory = memory
         for folder in (self._scores, self._quarantine):
             folder.mkdir(parents=True, exist_ok=True)
+        self._learn(before=None)
+
+    def _learn(self, *, before: int | None) -> None:
+        """What the batches have scored, or those before one; how new their newest review is."""
+        self._batch_of: dict[int, int] = {}
+        self._order: deque[tuple[int, list[int]]] = deque()
+        self._newest: float | None = None
+        self._last = -1
         known = 0
         for number, path in self._latest():
+            if before is not None and number >= before:
+                continue
+            if self._last < 0:
+                self._last = number
+                kept = (pq.read_schema(path).metadata or {}).get(_NEWEST)
+                self._newest = float(kept) if kept else None
             keys = _keys(pq.read_table(path, columns=["id"])["id"])
             self._order.appendleft((number, keys))
             known += len(keys)
-            if known >= remember:
+            if known >= self._memory.reviews:
                 break
         for number, keys in self._order:
             self._batch_of.update(dict.fromkeys(keys, number))
@@ -112,14 +146,19 @@ class Sink:
                 was.
         """
         self._forget(number)
+        table, late = self._without_late(table)
         table, keys, duplicates = self._without_duplicates(number, table)
         refused = table.filter(table["reason"].is_valid())
         with new_file(self._quarantine / f"batch-{number:09d}.jsonl") as file:
             file.write(json_lines(refused.select(["file", "line", "id", "reason"])))
         scored = with_verdicts(table, model_digest).drop_columns(["row"])
+        newest = _newest_of(scored["time"], before=self._newest)
+        if newest is not None:
+            scored = scored.replace_schema_metadata({_NEWEST: repr(newest)})
         # Last: with it the batch is there.
         with new_file(self._scores / f"batch-{number:09d}.parquet") as file:
             pq.write_table(scored, file, compression="zstd")
+        self._last, self._newest = number, newest
         self._order.append((number, keys))
         self._batch_of.update(dict.fromkeys(keys, number))
         self._let_go()
@@ -128,7 +167,22 @@ class Sink:
             praise=scored["verdict"].to_pylist().count("praise"),
             quarantined=refused.num_rows - duplicates,
             duplicates=duplicates,
+            late=late,
         )
+
+    def _without_late(self, table: pa.Table) -> tuple[pa.Table, int]:
+        """The table with late reviews refused, and their number."""
+        if self._memory.late is None:
+            return table, 0
+        first = -math.inf if self._newest is None else self._newest - self._memory.late
+        reasons, late = table["reason"].to_pylist(), 0
+        for row, (time, reason) in enumerate(zip(table["time"].to_pylist(), reasons, strict=True)):
+            if reason is None and time is None:
+                reasons[row] = "no time"
+            elif reason is None and time < first:
+                reasons[row] = f"{LATE}: {spelt(time)}, taken from {spelt(first)} on"
+                late += 1
+        return _with_reasons(table, reasons), late
 
     def _forget(self, number: int) -> None:
         """What earlier tries have left of this batch and of those after it.
@@ -136,14 +190,13 @@ class Sink:
         After a repair the batches from one on are made again, of other files than before: a later
         one that stayed would have reviews twice, or lose them when its number comes again.
         """
-        while self._order and self._order[-1][0] >= number:
-            last, keys = self._order.pop()
-            for key in keys:
-                if self._batch_of.get(key) == last:
-                    del self._batch_of[key]
+        if number > self._last:
+            return
+        self._learn(before=number)
+        for last, path in self._latest():
             if last > number:
                 (self._quarantine / f"batch-{last:09d}.jsonl").unlink(missing_ok=True)
-                (self._scores / f"batch-{last:09d}.parquet").unlink(missing_ok=True)
+                path.unlink()
 
     def _without_duplicates(self, number: int, table: pa.Table) -> tuple[pa.Table, list[int], int]:
         """The table with duplicates refused; the keys of the reviews that are scored now."""
@@ -159,16 +212,24 @@ class Sink:
                 else:
                     reasons[row] = f"{DUPLICATE} {earlier}"
                     duplicates += 1
-        place = table.schema.get_field_index("reason")
-        table = table.set_column(place, "reason", pa.array(reasons, pa.string()))
-        return table, list(mine), duplicates
+        return _with_reasons(table, reasons), list(mine), duplicates
 
     def _let_go(self) -> None:
-        while len(self._batch_of) > self._remember and len(self._order) > 1:
+        while len(self._batch_of) > self._memory.reviews and len(self._order) > 1:
             number, keys = self._order.popleft()
             for key in keys:
                 if self._batch_of.get(key) == number:
                     del self._batch_of[key]
+
+
+def _newest_of(times: pa.ChunkedArray, *, before: float | None) -> float | None:
+    known = [one for one in (*times.to_pylist(), before) if one is not None]
+    return max(known, default=None)
+
+
+def _with_reasons(table: pa.Table, reasons: list[str | None]) -> pa.Table:
+    place = table.schema.get_field_index("reason")
+    return table.set_column(place, "reason", pa.array(reasons, pa.string()))
 
 
 def _keys(ids: pa.ChunkedArray) -> list[int]:

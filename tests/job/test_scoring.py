@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from sentiment.errors import InvalidInputError
 from sentiment.model import Model, model_from_files, read_model_files, save_model
 from sentiment.recipes import RECIPES
 from sentiment.score import NO_LABEL, ModelCache, score_batch, score_texts
@@ -16,6 +18,7 @@ from sentiment.score_parts import run_of, score_parts
 from sentiment.scoring import Scoring, portions, score_source
 from sentiment.session import find_place, spark_session
 from sentiment.sources import Source, SourceOptions, find_source, plan
+from sentiment.stream_rows import reviews_of
 from sentiment.vocabulary import Vocabulary
 
 from .conftest import WORDS as KNOWN
@@ -151,3 +154,37 @@ def test_a_process_makes_a_model_once_and_another_when_the_digest_changes():
     assert made == ["a", "b", "c"], "the last two are kept"
     get("a")
     assert made == ["a", "b", "c", "a"]
+
+
+def test_rows_of_another_source_follow_the_rules_of_files(spark: SparkSession):
+    """Bytes, columns with other names and types: `reason` and the columns as readers give them."""
+    moment = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+    given = [
+        (b" good plot ", 4.0, moment, "a"),
+        (None, 5.0, moment, "a"),
+        (b" \n", 1.0, moment, "a"),
+        (b"caf\xe9", 1.0, moment, "a"),
+        (b"a\0b", 1.0, moment, "a"),
+        (b"bad film", 1.0, None, "a"),
+        (b"dull film", 1.0, moment, "b"),
+    ]
+    frame = spark.createDataFrame(given, "value binary, stars double, at timestamp, topic string")
+    options = SourceOptions(
+        time_column="at", only=(("topic", "a"),), stars_of=5, need_labels=False, max_chars=20
+    )
+    found = reviews_of(frame.coalesce(1), options, place="kafka").toArrow().sort_by("row")
+    assert found["text"].to_pylist() == ["good plot", None, None, None, None, None]
+    assert found["stars"][0].as_py() == 8
+    assert found["time"][0].as_py() == moment.timestamp()
+    assert found["reason"].to_pylist() == [
+        None,
+        "no text: column 'value' has no value",
+        "blank",
+        "not UTF-8: byte 0xe9 at offset 3 (--encoding latin-1?)",
+        "NUL byte",
+        "no time: ''",
+    ]
+    assert set(found["file"].to_pylist()) == {"kafka"}
+    assert found["line"].null_count == 6
+    with pytest.raises(InvalidInputError, match="in none of the columns text and value"):
+        reviews_of(frame.select("stars", "topic"), SourceOptions(), place="kafka")

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentiment.errors import InvalidInputError
 from sentiment.sources import Refused, Review, SourceOptions, Tally, find_source, read_task
 from sentiment.sources.labels import Unlabelled, label_of, label_of_stars, stars_of_ten
 from sentiment.sources.rules import fault_of
+from sentiment.sources.times import time_of
 
 LONG = "A quiet film about a long winter, well acted and far too long for its story. " * 8
 PIECES = st.one_of(
@@ -296,3 +299,40 @@ def test_what_is_to_be_scored_needs_no_label(tmp_path):
     path.write_text("review,rating\nsuperb,5\nmeh,3\nlost,\n")
     rows = read(path, need_labels=False)
     assert [(row.label, row.stars) for row in rows] == [(1, 10), (None, 6), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("spelt", "seconds"),
+    [
+        ("2026-11-28T12:00:00Z", 1795867200.0),
+        ("2026-11-28 13:00:00+01:00", 1795867200.0),
+        ("2026-11-28", 1795824000.0),
+        (" 1795867200 ", 1795867200.0),
+        ("1795867200000", 1795867200.0),
+        ("1795867200.5", 1795867200.5),
+        ("", None),
+        ("yesterday", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e300", None),
+    ],
+)
+def test_points_in_time(spelt: str, seconds: float | None):
+    assert time_of(spelt) == seconds
+
+
+def test_a_time_column_is_read_from_every_kind_of_table(tmp_path):
+    """Only where it is named; a row whose time is none is refused then."""
+    moment = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+    (tmp_path / "a.csv").write_text(f"review,at\ngood plot,{moment.isoformat()}\nbad plot,soon\n")
+    lines = [{"text": "good plot", "at": moment.timestamp()}, {"text": "bad plot"}]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    table = pa.table({"text": ["good plot", "bad plot"], "at": pa.array([moment, None])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        first, second = read(tmp_path / name, time_column="at")
+        assert first.time == moment.timestamp()
+        assert second.reason.startswith("no time: ")
+        assert [row.time for row in read(tmp_path / name)] == [None, None]
+    with pytest.raises(InvalidInputError, match="has no column 'when'"):
+        read(tmp_path / "a.csv", time_column="when")

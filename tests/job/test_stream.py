@@ -222,12 +222,31 @@ def test_another_source_of_spark_by_its_name_and_options(streams: Streams):
 
         threading.Thread(target=serve, daemon=True).start()
         run = streams.start(
-            "--format", "socket", "--option", "host=127.0.0.1", "--option", f"port={port}"
+            *("--format", "socket", "--option", "host=127.0.0.1", "--option", f"port={port}"),
+            *("--option", "includeTimestamp=true", "--time-column", "timestamp", "--late", "3600"),
         )
         wait(run, lambda: len(streams.rows()) + len(streams.refused()) >= 22)
         end(run)
     assert {row["id"] for row in streams.rows()} >= {text_id(text) for text in texts}
     assert {row["file"] for row in streams.rows()} == {"socket"}
+    assert all(abs(time.time() - row["time"]) < 300 for row in streams.rows())
+
+
+def test_late_reviews_are_refused_and_waiting_files_counted(streams: Streams):
+    """What comes after the newest of the batches before by more than --late; what has no time."""
+    header = "review,at"
+    streams.arrive("a.csv", header, "good plot,2026-11-28T12:00Z", "bad plot,2026-11-28T08:00Z")
+    run = streams.start("--time-column", "at", "--late", "3600")
+    wait(run, lambda: len(streams.rows()) == 2)
+    rows = ("great plot,2026-11-28T11:00Z", "dull plot,2026-11-28T10:59:59Z", "bad film,soon")
+    streams.arrive("b.csv", header, *rows)
+    wait(run, lambda: len(streams.events()) == 2)
+    end(run)
+    assert [row["id"] for row in streams.rows()] == [
+        text_id(text) for text in ("good plot", "bad plot", "great plot")
+    ]
+    assert [row["reason"].partition(":")[0] for row in streams.refused()] == ["late", "no time"]
+    assert [(e["late"], e["waiting"]) for e in streams.events()] == [(0, 0), (1, 0)]
 
 
 def test_wrong_use_is_told_before_spark_starts(streams: Streams, tmp_path: Path):
@@ -237,6 +256,8 @@ def test_wrong_use_is_told_before_spark_starts(streams: Streams, tmp_path: Path)
     assert "OUT" in stream("stream", streams.inbox, *model, code=2).stderr
     stream("stream", streams.inbox, "out", "--model", "none", code=3)
     stream("stream", "a", "b", "--format", "kafka", *model, code=2)
+    refused = stream("stream", streams.inbox, "out", "--late", "60", *model, code=2)
+    assert "--time-column" in refused.stderr
     stream("stream", "socket:localhost", "b", *model, code=2)
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/thesis.txt").write_text("42")

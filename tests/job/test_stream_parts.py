@@ -15,10 +15,10 @@ from sentiment.files import locked_directory
 from sentiment.model import Model, save_model
 from sentiment.recipes import RECIPES
 from sentiment.score import score_batch
-from sentiment.stream import WatchedModel, decoded
+from sentiment.stream import WatchedModel
 from sentiment.stream_files import LOG, FilesReader
 from sentiment.stream_repair import repair
-from sentiment.stream_sink import Sink, claim
+from sentiment.stream_sink import Memory, Sink, claim
 from sentiment.text import text_id
 from sentiment.vocabulary import Vocabulary
 
@@ -46,7 +46,7 @@ def put(inbox: Path, name: str, text: str, *, age: float = 10) -> Path:
 
 
 def names(found) -> list[str]:
-    return [name for name, _, _ in found]
+    return [name for name, *_ in found]
 
 
 def test_each_file_comes_once_the_oldest_first_and_again_when_it_has_changed(inbox: Path):
@@ -117,13 +117,16 @@ def test_a_folder_that_disappears_has_no_files(inbox: Path):
 # ---------------------------------------------------------------- the sink
 
 
-def rows(model: Model, *texts: str | None) -> pa.Table:
+def rows(
+    model: Model, *texts: str | None, times: tuple[float | None, ...] | None = None
+) -> pa.Table:
     size = len(texts)
     batch = pa.RecordBatch.from_pydict(
         {
             "row": list(range(size)),
             "file": ["a.txt"] * size,
             "line": list(range(1, size + 1)),
+            "time": pa.array(times or [None] * size, pa.float64()),
             "text": pa.array(texts, pa.string()),
             "reason": [None if text else "blank" for text in texts],
         }
@@ -137,7 +140,7 @@ def ids(out: Path) -> list[str]:
 
 
 def test_each_text_is_scored_once_and_every_row_is_somewhere(model: Model, tmp_path: Path):
-    sink = Sink(tmp_path, remember=100)
+    sink = Sink(tmp_path, memory=Memory(reviews=100))
     kept = sink.write(0, rows(model, "good plot", "good plot", None, "bad film"), model_digest="d")
     assert (kept.scored, kept.quarantined, kept.duplicates) == (2, 1, 1)
     kept = sink.write(1, rows(model, "bad film", "great film"), model_digest="e")
@@ -162,7 +165,10 @@ def test_each_text_is_scored_once_and_every_row_is_somewhere(model: Model, tmp_p
 
 def test_a_batch_that_is_made_again_overwrites_itself(model: Model, tmp_path: Path):
     first, second = rows(model, "good plot", "bad film"), rows(model, "bad film", "great film")
-    for sink in (Sink(tmp_path, remember=100), Sink(tmp_path, remember=100)):
+    for sink in (
+        Sink(tmp_path, memory=Memory(reviews=100)),
+        Sink(tmp_path, memory=Memory(reviews=100)),
+    ):
         sink.write(0, first, model_digest="d")
         sink.write(1, second, model_digest="d")
         sink.write(1, second, model_digest="d")
@@ -173,10 +179,10 @@ def test_batches_that_a_repair_has_made_of_other_files_leave_no_review_twice_or_
     model: Model, tmp_path: Path
 ):
     """Batch 1 has what batches 1 and 2 had before; then batch 2 comes again, of other reviews."""
-    sink = Sink(tmp_path, remember=100)
+    sink = Sink(tmp_path, memory=Memory(reviews=100))
     for number, text in enumerate(("good plot", "bad film", "great film")):
         sink.write(number, rows(model, text), model_digest="d")
-    sink = Sink(tmp_path, remember=100)
+    sink = Sink(tmp_path, memory=Memory(reviews=100))
     sink.write(1, rows(model, "bad film", "great film"), model_digest="d")
     assert ids(tmp_path) == [text_id(one) for one in ("good plot", "bad film", "great film")]
     sink.write(2, rows(model, "dull film"), model_digest="d")
@@ -185,14 +191,36 @@ def test_batches_that_a_repair_has_made_of_other_files_leave_no_review_twice_or_
 
 
 def test_what_is_remembered_is_bounded(model: Model, tmp_path: Path):
-    sink = Sink(tmp_path, remember=3)
+    sink = Sink(tmp_path, memory=Memory(reviews=3))
     for number, texts in enumerate((("good", "bad"), ("great", "dull"), ("plot",), ("good",))):
         sink.write(number, rows(model, *texts), model_digest="d")
         assert sink.remembered <= 4
     assert len(ids(tmp_path)) == 6, "good is forgotten, and scored anew"
-    again = Sink(tmp_path, remember=3)
+    again = Sink(tmp_path, memory=Memory(reviews=3))
     assert 3 <= again.remembered <= 4
     assert again.write(4, rows(model, "plot", "good"), model_digest="d").duplicates == 2
+
+
+def test_what_is_late_is_refused_also_by_a_sink_that_starts_anew(model: Model, tmp_path: Path):
+    """A batch is measured by those before it: in itself it has no order, made again it is equal."""
+    memory = Memory(reviews=1, late=60)
+    batches = (
+        rows(model, "good plot", "bad film", times=(1000, 10)),
+        rows(model, "good film", "dull film", "great film", times=(940, 939.9, 2000)),
+        rows(model, "bad plot", "great plot", times=(1940, None)),
+    )
+    for _ in range(2):
+        for number, batch in enumerate(batches):
+            kept = Sink(tmp_path, memory=memory).write(number, batch, model_digest="d")
+            assert kept.late == (0, 1, 0)[number]
+            assert kept.scored == (2, 2, 1)[number]
+        late, unknown = [
+            json.loads(line)["reason"]
+            for path in sorted(tmp_path.glob("quarantine/*"))
+            for line in path.read_text().splitlines()
+        ]
+        assert late == "late: 1970-01-01T00:15:39+00:00, taken from 1970-01-01T00:15:40+00:00 on"
+        assert unknown == "no time"
 
 
 def test_a_folder_belongs_to_one_stream(tmp_path: Path):
@@ -238,20 +266,6 @@ def test_a_model_is_taken_when_it_is_whole_and_kept_when_it_is_gone(tmp_path: Pa
     saved(path, seed=1)
     assert watched.look() is not None
     assert watched.digest == first
-
-
-@pytest.mark.parametrize(
-    ("raw", "expected"),
-    [
-        (b" good ", ("good", None)),
-        (None, (None, "blank")),
-        (b" \n", (None, "blank")),
-        (b"caf\xe9", (None, "not UTF-8: byte 0xe9 at offset 3")),
-        (b"a\0b", (None, "NUL byte")),
-    ],
-)
-def test_bytes_of_other_sources_are_texts_or_have_a_reason(raw, expected):
-    assert decoded(raw) == expected
 
 
 # ---------------------------------------------------------------- repair

@@ -82,6 +82,12 @@ def say_place(place: "Place", path: Path | str) -> None:
     say(f"running on {place.label}{sent}")
 
 
+time_option = click.option(
+    "--time-column",
+    metavar="NAME",
+    help="Column that tells when a review was made (ISO 8601, or seconds since 1970); it goes "
+    "into `time`.",
+)
 master_option = click.option(
     "--master", help="Spark master URL, local[N], or the name of a cluster here."
 )

@@ -16,6 +16,7 @@ from sentiment.commands.reading import (
     say_place,
     table_for,
     table_option,
+    time_option,
 )
 from sentiment.errors import INVALID_INPUT, PARTLY, USAGE, SentimentError
 from sentiment.output import next_step, result_json, result_table, say
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @model_option
 @click.option("--text", "texts", multiple=True, help="Score this text; may be repeated.")
 @table_option
+@time_option
 @reading_options
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
 @master_option
@@ -44,6 +46,7 @@ def score(
     model: str,
     texts: tuple[str, ...],
     table: str | None,
+    time_column: str | None,
     reading: SourceOptions,
     force: bool,
     master: str | None,
@@ -79,7 +82,7 @@ def score(
         out,
         model,
         table=table,
-        reading=reading,
+        reading=replace(reading, need_labels=False, time_column=time_column),
         force=force,
         master=master,
         as_json=as_json,
@@ -164,7 +167,7 @@ def _score_source(
             where=str(out),
             code=USAGE,
         )
-    source = find_source(spec, replace(reading, need_labels=False))
+    source = find_source(spec, reading)
     for note in source.notes:
         say(note)
     from sentiment.files import refuse_existing  # noqa: PLC0415

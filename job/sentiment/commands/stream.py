@@ -16,6 +16,7 @@ from sentiment.commands.reading import (
     say_place,
     table_for,
     table_option,
+    time_option,
 )
 from sentiment.output import next_step, result_json, result_table, say
 from sentiment.sources.model import SourceOptions
@@ -23,6 +24,7 @@ from sentiment.sources.model import SourceOptions
 if TYPE_CHECKING:
     from sentiment.events import Event
     from sentiment.stream import StreamOptions
+    from sentiment.stream_sink import Memory
 
 _SOCKET = "socket:"
 
@@ -84,6 +86,13 @@ def stream() -> None:
     help="Of so many of the latest reviews it is known that they were scored.",
 )
 @click.option(
+    "--late",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Quarantine what is older by more than this than the newest of the batches before; "
+    "needs --time-column.",
+)
+@click.option(
     "--format", "form", metavar="NAME", help="A source of Spark's, e.g. kafka; no SOURCE."
 )
 @click.option(
@@ -94,6 +103,7 @@ def stream() -> None:
     metavar="NAME=VALUE",
     help="An option of --format; may be repeated.",
 )
+@time_option
 @table_option
 @reading_options
 @master_option
@@ -107,8 +117,10 @@ def run(
     once: bool,
     settle: float,
     remember: int,
+    late: float | None,
     form: str | None,
     options: tuple[tuple[str, str], ...],
+    time_column: str | None,
     table: str | None,
     reading: SourceOptions,
     master: str | None,
@@ -131,12 +143,16 @@ def run(
       sentiment stream scores --model model --format kafka \\
         --option kafka.bootstrap.servers=10.0.0.5:9092 --option subscribe=reviews
     """
+    from sentiment.stream_sink import Memory  # noqa: PLC0415
+
+    if late is not None and time_column is None:
+        raise click.UsageError("--late needs --time-column")
     source, out = _places(places, form)
     given = _options(
         source=source,
         form=form,
         options=options,
-        reading=replace(reading, need_labels=False),
+        reading=replace(reading, need_labels=False, time_column=time_column),
         interval=interval,
         once=once,
         settle=settle,
@@ -148,7 +164,7 @@ def run(
             out=out,
             checkpoint=checkpoint or out.with_name(f"{out.name}.checkpoint"),
             model=model,
-            remember=remember,
+            memory=Memory(reviews=remember, late=late),
             table=table,
             master=master,
             as_json=as_json,
@@ -200,7 +216,6 @@ def _options(
         settle=settle,
         format=form,
         format_options=options,
-        text_column=reading.text_column,
     )
 
 
@@ -211,7 +226,7 @@ def _run(
     out: Path,
     checkpoint: Path,
     model: str,
-    remember: int,
+    memory: "Memory",
     table: str | None,
     master: str | None,
     as_json: bool,
@@ -233,7 +248,7 @@ def _run(
     place = find_place(master)
     say_place(place, options.folder or out)
     log = stack.enter_context(event_log(out / "events.jsonl", listeners=(shown,), resume=True))
-    sink = Sink(out, remember=remember)
+    sink = Sink(out, memory=memory)
     if sink.remembered:
         say(f"goes on: {sink.remembered:,} reviews are scored already")
     spark = stack.enter_context(spark_session(place, name="sentiment-stream"))

@@ -37,6 +37,7 @@ def columns_by_name(
         )
     for column, _ in options.only:
         _named(names, column, where=where)
+    time = _named(names, options.time_column, where=where)
     label, stars = _label_columns(names, text, options, where=where)
     film, source = _first(names, FILM_NAMES), _first(names, SOURCE_NAMES)
     return Columns(
@@ -46,6 +47,7 @@ def columns_by_name(
         stars=stars,
         film=film if film != text else None,
         source=source if source != text else None,
+        time=time,
         stars_of=options.stars_of or _scale(names, rows, stars),
     )
 
@@ -60,7 +62,10 @@ def columns_without_header(
     names = [str(number + 1) for number in range(len(first))]
     if options.text_column in names and options.text_column not in first:
         return columns_by_name(names, [first, *rows], options, where=where)
-    given = {options.text_column, options.label_column, *(name for name, _ in options.only)}
+    given = {
+        *(options.text_column, options.label_column, options.time_column),
+        *(name for name, _ in options.only),
+    }
     if _first(first, TEXT_NAMES) is not None or given & set(first):
         return None
     if len(first) == 1 and options.text_column is None:

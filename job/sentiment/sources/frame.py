@@ -2,7 +2,7 @@
 
 import pickle
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from sentiment.sources.readers import read_part
 
 REVIEWS = (
     "text string, label tinyint, stars tinyint, film string, source string, split string, "
-    "row bigint, file string, line bigint, reason string, excerpt string"
+    "time double, row bigint, file string, line bigint, reason string, excerpt string"
 )
 FILES = "bytes bigint, sha256 string, not_selected bigint"
 _ROWS = 1000
@@ -29,6 +29,7 @@ _ARROW = pa.schema(
         pa.field("film", pa.string()),
         pa.field("source", pa.string()),
         pa.field("split", pa.string()),
+        pa.field("time", pa.float64()),
         pa.field("row", pa.int64()),
         pa.field("file", pa.string()),
         pa.field("line", pa.int64()),
@@ -97,10 +98,18 @@ def _dataframe(spark: SparkSession, source: Source, *, with_files: bool) -> Data
 
 def task_batches(task: ReadTask, with_files: bool) -> Iterator[pa.RecordBatch]:
     """A task's rows as Arrow batches of at most 1,000 rows and some 4 Mi characters."""
-    schema = _ARROW_FILES if with_files else _ARROW
+    return _batches(_rows(task, with_files), _ARROW_FILES if with_files else _ARROW)
+
+
+def review_batches(items: Iterable[Review | Refused]) -> Iterator[pa.RecordBatch]:
+    """Reviews and refused rows as such batches: REVIEWS."""
+    return _batches((_cells(item) for item in items), _ARROW)
+
+
+def _batches(found: Iterable[Row], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     rows: list[Row] = []
     chars = 0
-    for row in _rows(task, with_files):
+    for row in found:
         rows.append(row)
         chars += len(str(row[0] or ""))
         if len(rows) >= _ROWS or chars >= _CHARS:
@@ -123,13 +132,13 @@ def _rows(task: ReadTask, with_files: bool) -> Iterator[Row]:
 def _cells(item: Review | Refused) -> Row:
     if isinstance(item, Refused):
         place = (item.row, item.file, item.line)
-        return (None, None, None, None, None, None, *place, item.reason, item.excerpt)
-    about = (item.label, item.stars, item.film, item.source, item.split)
+        return (None, None, None, None, None, None, None, *place, item.reason, item.excerpt)
+    about = (item.label, item.stars, item.film, item.source, item.split, item.time)
     return (item.text, *about, item.row, item.file, item.line, None, None)
 
 
 def _file_row(part: FilePart, tally: Tally) -> Row:
-    empty = (None,) * 6
+    empty = (None,) * 7
     place = (part.first_row, part.name, None, None, None)
     if not part.opens_file:
         return (*empty, *place, None, None, tally.not_selected)

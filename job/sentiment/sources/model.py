@@ -14,7 +14,8 @@ PRAISE = 1
 class SourceOptions:
     """How to read a source.
 
-    `text_column` and `label_column` name columns that cannot be guessed.
+    `text_column` and `label_column` name columns that cannot be guessed; `time_column` one that
+    tells when a row was made, which no column is taken for unasked.
     `only` keeps the rows whose column has the value: (("source", "imdb"),).
     `labels` False ignores every label: the rows are to be scored, not learned from.
     `need_labels` False keeps a row whose label is missing, unknown or neutral, without one.
@@ -26,6 +27,7 @@ class SourceOptions:
 
     text_column: str | None = None
     label_column: str | None = None
+    time_column: str | None = None
     only: tuple[tuple[str, str], ...] = ()
     encoding: str = "utf-8"
     max_chars: int = 1_000_000
@@ -51,6 +53,7 @@ class Columns:
     stars: str | None = None
     film: str | None = None
     source: str | None = None
+    time: str | None = None
     stars_of: int = 10
 
 
@@ -143,7 +146,8 @@ class Review:
 
     `label` is 1 praise, 0 pan or None; `stars` are of ten; `row` is its place
     in the source's order; `line` is the line, or the row of a Parquet file,
-    at which it begins, from 1; `split` is the split that the source gives it.
+    at which it begins, from 1; `split` is the split that the source gives it; `time` is when it
+    was made, in seconds since 1970, where the options name a column for it.
     """
 
     text: str
@@ -155,6 +159,7 @@ class Review:
     file: str
     line: int
     split: str | None = None
+    time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ def parquet_records(part: FilePart, options: SourceOptions) -> Iterator[Record]:
 
 
 def _wanted(columns: Columns, options: SourceOptions) -> list[str]:
-    named = [columns.text, columns.label, columns.stars, columns.film, columns.source]
+    named = [columns.text, columns.label, columns.stars, columns.film, columns.source, columns.time]
     asked = {name for name in named if name} | {column for column, _ in options.only}
     return [name for name in columns.names if name in asked]
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from sentiment.sources.labels import Unlabelled, label_of, label_of_stars, stars_of_ten
 from sentiment.sources.model import Columns, FilePart, Refused, Review, SourceOptions
+from sentiment.sources.times import time_of
 from sentiment.text import has_word
 
 _EXCERPT = 80
@@ -102,6 +103,10 @@ def record_review(
         if options.need_labels:
             return refused(part, row=row, line=line, reason=label.reason, text=text)
         label = None
+    moment = time_of(record.get(columns.time) or "") if columns.time else None
+    if columns.time and moment is None:
+        value = excerpt(record.get(columns.time) or "")
+        return refused(part, row=row, line=line, reason=f"no time: {value!r}", text=text)
     return Review(
         text=text,
         label=label,
@@ -112,6 +117,7 @@ def record_review(
         file=part.name,
         line=line,
         split=part.split,
+        time=moment,
     )
 
 
