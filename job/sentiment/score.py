@@ -57,11 +57,12 @@ def score_texts(model: Model, texts: Sequence[str]) -> Scores:
     read = [words[: model.max_tokens] for words in split]
     encoded = encode(read, model.vocabulary, model.network.table_words)
     known = [known_count(ids) for ids in encoded]
+    # A text without a word, or without one that is known, has nothing to go on: it is refused, not
+    # guessed at.
     reasons = tuple(
-        None if count else (NO_KNOWN_WORD if has_word(text) else NO_WORD)
+        (None if count else NO_KNOWN_WORD) if has_word(text) else NO_WORD
         for text, count in zip(texts, known, strict=True)
     )
-    # A text without a known word has nothing to go on: it is refused, not guessed at.
     scorable = [i for i, reason in enumerate(reasons) if reason is None]
     examples = pack([encoded[i] for i in scorable], labels=[-1] * len(scorable), positions=scorable)
     probability = np.full(len(texts), np.nan)

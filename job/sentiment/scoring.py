@@ -21,7 +21,7 @@ from pyspark.sql.types import (
 )
 
 from sentiment.folders import shared as shared_with_hosts
-from sentiment.model import model_digest, model_from_files, needed_table
+from sentiment.model import Model, model_digest, model_from_files, needed_table
 from sentiment.score import MODELS, score_batch
 from sentiment.score_parts import ScoreParts
 from sentiment.sending import Sent
@@ -116,18 +116,27 @@ class Scoring:
         With `labelled` a row without a label is refused, as there is nothing to measure it
         against.
         """
-        digest, files, table, threads = self.digest, self._files, self._table, self._threads
+        ready = self.model_maker()
 
         def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            torch.set_num_threads(threads)
-            model = MODELS.get(
-                digest,
-                lambda: model_from_files(files.value, where="the model that was sent", table=table),
-            )
+            model = ready()
             for batch in batches:
                 yield score_batch(model, batch, labelled=labelled).select(SCHEMA.names)
 
         return reviews.mapInArrow(score, SCHEMA)
+
+    def model_maker(self) -> Callable[[], Model]:
+        """What gives a task its model: made once a Python worker, with a torch thread a core."""
+        digest, files, table, threads = self.digest, self._files, self._table, self._threads
+
+        def ready() -> Model:
+            torch.set_num_threads(threads)
+            return MODELS.get(
+                digest,
+                lambda: model_from_files(files.value, where="the model that was sent", table=table),
+            )
+
+        return ready
 
     def collect(self, reviews: DataFrame, *, labelled: bool = False) -> Scored:
         """All of it, here, in the source's order."""

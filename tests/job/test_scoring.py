@@ -6,19 +6,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from sentiment import notebook
 from sentiment.errors import InvalidInputError
 from sentiment.model import Model, model_from_files, read_model_files, save_model
 from sentiment.recipes import RECIPES
-from sentiment.score import NO_LABEL, ModelCache, score_batch, score_texts
+from sentiment.score import NO_KNOWN_WORD, NO_LABEL, NO_WORD, ModelCache, score_batch, score_texts
 from sentiment.score_parts import run_of, score_parts
 from sentiment.scoring import Scoring, portions, score_source
 from sentiment.session import find_place, spark_session
 from sentiment.sources import Source, SourceOptions, find_source, plan
 from sentiment.stream_rows import reviews_of
+from sentiment.text import text_id
 from sentiment.vocabulary import Vocabulary
 
 from .conftest import WORDS as KNOWN
@@ -188,3 +191,36 @@ def test_rows_of_another_source_follow_the_rules_of_files(spark: SparkSession):
     assert found["line"].null_count == 6
     with pytest.raises(InvalidInputError, match="in none of the columns text and value"):
         reviews_of(frame.select("stars", "topic"), SourceOptions(), place="kafka")
+
+
+def test_a_notebook_gets_what_the_command_line_gives(
+    spark: SparkSession, files: dict[str, bytes], tmp_path: Path
+):
+    chance = random.Random(11)
+    texts = [review(chance) for _ in range(60)]
+    path = tmp_path / "model"
+    path.mkdir()
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+    expected = score_texts(model_from_files(files, where="here"), texts)
+    here = notebook.score([*texts, None, "!!", "qwx", f" {texts[0]}\n"], path)
+    assert here["probability"][:60].to_numpy() == pytest.approx(expected.probability, abs=1e-6)
+    assert list(here["reason"][60:63]) == [
+        "no text",
+        NO_WORD,
+        NO_KNOWN_WORD,
+    ]
+    assert here["id"][63] == here["id"][0] == text_id(texts[0])
+    assert set(here["verdict"][:60]) == {"praise", "pan"}
+    series = pd.Series([texts[0], None, float("nan")])
+    assert list(notebook.score(series, path)["reason"].isna()) == [True, False, False]
+    frame = spark.createDataFrame(list(enumerate(texts)), "number int, review string")
+    there = notebook.score(frame, path, column="review").orderBy("number").toPandas()
+    assert list(there["review"]) == texts
+    assert there["probability"].to_numpy() == pytest.approx(expected.probability, abs=1e-6)
+    with pytest.raises(InvalidInputError, match="there is no column 'text'; there are number"):
+        notebook.score(frame, path)
+    with pytest.raises(InvalidInputError, match="has a column 'id' already"):
+        notebook.score(frame.withColumnRenamed("number", "id"), path, column="review")
+    with pytest.raises(InvalidInputError, match="there is no model here"):
+        notebook.score(texts, tmp_path / "none")
