@@ -15,6 +15,7 @@ import pytest
 
 from tests.cluster import machines
 from tests.cluster.conftest import WORKERS, Cluster, executors, root
+from tests.cluster.misfortunes import kill_driver, kill_executor, kill_master, lose_machine
 from tests.conftest import Sentiment
 from tests.deploy.conftest import wait_until
 from tests.test_documents import blocks
@@ -126,39 +127,6 @@ def test_the_commands_of_the_readme(cluster: Cluster, corpus: Path, table: Path,
         else:
             cluster(*(places.get(word, word) for word in words))
     assert (tmp_path / "model/model.json").is_file()
-
-
-def kill_executor(cluster: Cluster, job: str) -> None:
-    """F1: kill -9 of an executor's JVM."""
-    assert int(root("worker-1", "pkill -9 -c -f [C]oarseGrainedExecutorBackend")) >= 1
-
-
-def kill_driver(cluster: Cluster, job: str) -> None:
-    """kill -9 of the driver, and `resume`, which goes on from the last checkpoint."""
-    pid = root("master", f"systemctl show -P MainPID sparkbundle-job-{job}")
-    root("master", f"kill -9 {pid}")
-    wait_until(lambda: cluster.state(job) == "FAILED", seconds=60)
-    told = cluster.json("jobs", job)
-    assert told["reason"] == "killed by SIGKILL"
-    assert cluster.json("resume", job)["id"] == job
-
-
-def kill_master(cluster: Cluster, job: str) -> None:
-    """F5: kill -9 of the master; another one takes over what it had written down."""
-    before = root("master", "systemctl show -P MainPID spark-master")
-    root("master", f"kill -9 {before}")
-    wait_until(
-        lambda: root("master", "systemctl show -P MainPID spark-master") not in (before, "0\n"),
-        seconds=60,
-    )
-
-
-def lose_machine(cluster: Cluster, job: str) -> None:
-    """F3: the plug is pulled on a worker's machine."""
-    machines.force_stop("worker-2")
-    told = cluster.json("status", code=1)
-    lost = next(host for host in told["hosts"] if host["name"] == "worker-2")
-    assert "cannot be reached" in lost["faults"][0] or "in time" in lost["faults"][0]
 
 
 # The master last: while it is away nobody starts another executor, and a worker says again after

