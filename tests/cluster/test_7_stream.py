@@ -100,7 +100,7 @@ def test_a_stream_scores_each_review_once_through_every_misfortune(
 ):
     """Drivers, an executor and a machine die in mid-batch; the scores are those of `score`."""
     send_aside(texts, tmp_path / "aside")
-    given = ("--model", f"@{model}", "--settle", "0", "--interval", "0")
+    given = ("--model", f"@{model}", "--settle", "0", "--interval", "0", "--batch-mib", "1")
     job = cluster.json("submit", "sentiment", "stream", INBOX, "scores", *given)["id"]
     share = FILES // len(MISFORTUNES)
     try:

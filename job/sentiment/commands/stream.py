@@ -79,6 +79,13 @@ def stream() -> None:
     help="Read a file when it was not written to for so many seconds; 0 if files are moved in.",
 )
 @click.option(
+    "--batch-mib",
+    type=click.FloatRange(min=0, min_open=True),
+    default=64.0,
+    show_default=True,
+    help="Files of so many MiB at most are in a micro-batch, or a single one.",
+)
+@click.option(
     "--remember",
     type=click.IntRange(min=1),
     default=1_000_000,
@@ -116,6 +123,7 @@ def run(
     interval: float,
     once: bool,
     settle: float,
+    batch_mib: float,
     remember: int,
     late: float | None,
     form: str | None,
@@ -156,6 +164,7 @@ def run(
         interval=interval,
         once=once,
         settle=settle,
+        batch_mib=batch_mib,
     )
     with ExitStack() as stack:
         _run(
@@ -190,6 +199,7 @@ def _options(
     interval: float,
     once: bool,
     settle: float,
+    batch_mib: float,
 ) -> "StreamOptions":
     from sentiment.errors import InvalidInputError  # noqa: PLC0415
     from sentiment.stream import StreamOptions  # noqa: PLC0415
@@ -214,6 +224,7 @@ def _options(
         interval=interval,
         once=once,
         settle=settle,
+        most_bytes=int(batch_mib * 2**20),
         format=form,
         format_options=options,
     )
