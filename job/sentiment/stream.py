@@ -30,6 +30,14 @@ from sentiment.stream_sink import Sink
 
 SPARK: Final = "spark"
 """Below the checkpoint: what Spark writes."""
+SETTINGS: Final = {
+    "spark.ui.retainedJobs": "50",
+    "spark.ui.retainedStages": "50",
+    "spark.ui.retainedTasks": "1000",
+    "spark.sql.ui.retainedExecutions": "50",
+    "spark.sql.streaming.ui.retainedQueries": "1",
+}
+"""For a session of weeks: of how many of its jobs the driver knows what they did."""
 _POLL_SECONDS: Final = 0.2
 _ROWS: Final = to_arrow_schema(SCHEMA)
 

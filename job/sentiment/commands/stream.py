@@ -245,7 +245,7 @@ def _run(
     from sentiment.events import event_log  # noqa: PLC0415
     from sentiment.files import locked_directory  # noqa: PLC0415
     from sentiment.session import find_place, spark_session  # noqa: PLC0415
-    from sentiment.stream import Stream, WatchedModel, about, running, wait  # noqa: PLC0415
+    from sentiment.stream import SETTINGS, Stream, WatchedModel, about, running, wait  # noqa: PLC0415
     from sentiment.stream_sink import Sink, claim  # noqa: PLC0415
 
     watched = WatchedModel(Path(model))
@@ -262,7 +262,7 @@ def _run(
     sink = Sink(out, memory=memory)
     if sink.remembered:
         say(f"goes on: {sink.remembered:,} reviews are scored already")
-    spark = stack.enter_context(spark_session(place, name="sentiment-stream"))
+    spark = stack.enter_context(spark_session(place, name="sentiment-stream", settings=SETTINGS))
     running_stream = Stream(spark, options, model=watched, sink=sink, log=log, table=path)
     if not options.once:
         say("scoring what arrives; Ctrl-C ends it, the same command goes on")
