@@ -153,9 +153,7 @@ def main() -> None:
 def latency(seconds: float, rates: str) -> None:
     """Seconds from a file's arrival to the sink, at steady rates; two files a second."""
     reviews = real_reviews()
-    print(
-        f"{machine()}; {WORKERS} one-core workers; recipe quick; IMDB reviews; {seconds:.0f} s a rate"
-    )
+    print(f"{machine()}; {WORKERS} one-core workers; recipe quick; IMDB reviews")
     with streaming(reviews) as stream:
         place, done = 0, 1
         for rate in map(int, rates.split(",")):
