@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
+from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
 from sentiment.files import cut_half_line
@@ -55,7 +56,7 @@ class FilesSource(DataSource):
         )
 
 
-class FilesReader(SimpleDataSourceStreamReader):
+class FilesReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNow):
     """Files below `folder` that were written at least `settle` seconds ago, the oldest first.
 
     A batch has files of at most `most_bytes`, or a single one. Hidden files, those whose names
@@ -69,6 +70,11 @@ class FilesReader(SimpleDataSourceStreamReader):
         self._settle = settle
         self._most_bytes = most_bytes
         self._seen: dict[str, tuple[int, int]] | None = None
+        self._available: set[File] | None = None
+
+    def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802
+        """From here on what is there now is all that there is, in as many batches as it takes."""
+        self._available = set(self._settled())
 
     def initialOffset(self) -> dict[str, Any]:  # noqa: N802
         """Before the first batch."""
@@ -120,11 +126,15 @@ class FilesReader(SimpleDataSourceStreamReader):
         return self._seen
 
     def _new(self, seen: dict[str, tuple[int, int]]) -> Iterator[File]:
-        settled = time.time() - self._settle
+        for file in self._settled() if self._available is None else self._available:
+            if seen.get(file[0]) != file[1:]:
+                yield file
+
+    def _settled(self) -> Iterator[File]:
+        latest = time.time() - self._settle
         for name, found in _below(self._folder, ""):
-            status = (found.st_size, found.st_mtime_ns)
-            if found.st_size and found.st_mtime <= settled and seen.get(name) != status:
-                yield (name, *status)
+            if found.st_size and found.st_mtime <= latest:
+                yield (name, found.st_size, found.st_mtime_ns)
 
 
 def read_log(path: Path) -> dict[str, tuple[int, int]]:

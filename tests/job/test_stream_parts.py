@@ -89,6 +89,22 @@ def test_a_batch_has_so_many_bytes_or_one_file(inbox: Path):
     assert batches == [["0.txt", "1.txt"], ["2.txt"], ["3.txt"]]
 
 
+def test_what_is_available_now_is_all_of_it_and_nothing_that_comes_later(inbox: Path):
+    """Spark asks until the offset stays as it is."""
+    for number in range(3):
+        put(inbox, f"{number}.txt", "x" * 600, age=100 - number)
+    files, offset, batches = reader(inbox, most_bytes=1000), {"batch": 0, "files": "[]"}, []
+    files.prepareForTriggerAvailableNow()
+    put(inbox, "later.txt", "x", age=200)
+    while True:
+        found, after = files.read(offset)
+        if after == offset:
+            break
+        batches.append([(name, waiting) for name, _, _, waiting in found])
+        offset = after
+    assert batches == [[("0.txt", 2)], [("1.txt", 1)], [("2.txt", 0)]]
+
+
 def test_a_reader_that_starts_anew_knows_what_was_planned(inbox: Path):
     """Also of the last batch, which only the offset has; and with half a line in the list."""
     files = reader(inbox)
