@@ -172,8 +172,11 @@ class Stream:
         options = self._options
         if options.folder is not None:
             files = rows.collect()
-            table = self._score_files([row["name"] for row in files])
-            arrived = {row["name"]: row["mtime"] / 1e9 for row in files}
+            arrived = {
+                row["name"]: _arrival(options.folder / row["name"], row["mtime"] / 1e9)
+                for row in files
+            }
+            table = self._score_files(list(arrived))
             waiting = files[0]["waiting"] if files else 0
         else:
             reviews = reviews_of(rows, options.reading, place=str(options.format))
@@ -227,8 +230,16 @@ def _refused_table(refused: list[Refused]) -> pa.Table:
     return pa.Table.from_pylist(rows, _ROWS)
 
 
+def _arrival(path: Path, written: float) -> float:
+    """When a file came, in seconds since 1970: one that is moved in was written before."""
+    try:
+        return max(written, path.stat().st_ctime)
+    except OSError:
+        return written
+
+
 def _latencies(table: pa.Table, arrived: Mapping[str, float]) -> tuple[float | None, float | None]:
-    """Median and 99th percentile, over the rows, of the seconds since their file was written."""
+    """Median and 99th percentile, over the rows, of the seconds since their file came."""
     now = time.time()
     waited = [now - arrived[name] for name in table["file"].to_pylist() if name in arrived]
     if not waited:
