@@ -235,16 +235,15 @@ def _look(stream: Streaming) -> dict[str, tuple[int, float, int]]:
         "checkpoint": stream.home / "scores.checkpoint",
         "OUT": stream.home / "scores",
         "the cluster's state": state_directory() / "clusters" / NAME,
-        "temporary files": Path(tempfile.gettempdir()),
     }
-    return seen | {name: _folder(path, without=stream.home) for name, path in folders.items()}
+    temporary = len(os.listdir(tempfile.gettempdir()))  # noqa: PTH208 - names are enough
+    seen["temporary files"] = (1, 0.0, temporary)
+    return seen | {name: _folder(path) for name, path in folders.items()}
 
 
-def _folder(path: Path, *, without: Path) -> tuple[int, float, int]:
+def _folder(path: Path) -> tuple[int, float, int]:
     files = size = 0
-    for folder, inner, names in os.walk(path):
-        if path != without and not str(path).startswith(str(without)):
-            inner[:] = [name for name in inner if Path(folder, name) != without]
+    for folder, _, names in os.walk(path):
         for name in names:
             with suppress(OSError):
                 size += Path(folder, name).stat().st_size

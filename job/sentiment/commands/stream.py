@@ -242,9 +242,11 @@ def _run(
     master: str | None,
     as_json: bool,
 ) -> None:
+    from py4j.protocol import Py4JError  # noqa: PLC0415
+
     from sentiment.events import event_log  # noqa: PLC0415
     from sentiment.files import locked_directory  # noqa: PLC0415
-    from sentiment.session import find_place, spark_session  # noqa: PLC0415
+    from sentiment.session import find_place, interrupted, spark_session  # noqa: PLC0415
     from sentiment.stream import SETTINGS, Stream, WatchedModel, about, running, wait  # noqa: PLC0415
     from sentiment.stream_sink import Sink, claim  # noqa: PLC0415
 
@@ -269,8 +271,9 @@ def _run(
     try:
         with running(running_stream, checkpoint) as query:
             wait(query, running_stream)
-    except KeyboardInterrupt:
-        if options.once:
+    except (KeyboardInterrupt, Py4JError) as error:
+        # Who cancels a job ends its JVM too, which then cannot stop the stream.
+        if options.once or not interrupted(error):
             raise
         say("ended; the same command goes on")
     shown.sum(out)
