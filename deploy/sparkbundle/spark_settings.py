@@ -102,6 +102,10 @@ def worker_settings(cluster: ClusterSettings, *, worker: str) -> dict[str, str]:
         "spark.worker.cleanup.enabled": "true",
         "spark.worker.cleanup.interval": "1800",
         "spark.worker.cleanup.appDataTtl": str(7 * 24 * 3600),
+        # An executor of weeks, a stream's, would fill the disk with its messages.
+        "spark.executor.logs.rolling.strategy": "size",
+        "spark.executor.logs.rolling.maxSize": str(16 << 20),
+        "spark.executor.logs.rolling.maxRetainedFiles": "3",
         # SIGPWR drains a worker: it takes no new tasks and hands its blocks on.
         "spark.decommission.enabled": "true",
     }

@@ -165,11 +165,13 @@ def spread(spark: SparkSession, reviews: DataFrame, source: Source) -> DataFrame
     """The rows of a source in as many pieces as keep all cores at work to the end.
 
     A file is read by one task, and scoring takes a hundred times as long as reading. The same
-    row is in the same piece, whenever Spark makes it anew.
+    row is in the same piece, whenever Spark makes it anew. Each core gets as many pieces as the
+    others: the last one would keep a single core at work.
     """
+    at_once = cores(spark)
     pieces = max(
-        -(-source.size // _LARGE_PIECE),
-        min(2 * cores(spark), -(-source.size // _SMALL_PIECE)),
+        at_once * -(-source.size // (_LARGE_PIECE * at_once)),
+        min(2 * at_once, -(-source.size // _SMALL_PIECE)),
     )
     return reviews if pieces <= len(source.tasks) else reviews.repartition(pieces, "row")
 

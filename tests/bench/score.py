@@ -31,6 +31,7 @@ from sentiment.preparation import Prepared, prepare
 from sentiment.recipes import RECIPES
 from sentiment.rounds import trained_network
 from sentiment.scoring import Scoring
+from sentiment.scoring import spread as spread_out
 from sentiment.session import Place, spark_session
 from sentiment.sources import SourceOptions, find_source
 from sentiment.sources.frame import reviews_dataframe
@@ -96,8 +97,7 @@ def _score(spark, prepared: Prepared, corpus: Corpus, path: Path, runs: int) -> 
         for text in batch["text"].to_pylist()
     ]
     source = find_source(str(corpus.path), SourceOptions(part="all"))
-    # Equal shares of the work, as `score` makes them.
-    reviews = reviews_dataframe(spark, source).repartition(WORKERS * 4, "row").persist()
+    reviews = spread_out(spark, reviews_dataframe(spark, source), source).persist()
     reviews.count()
     scoring = Scoring(spark, files)
     sent = spark.sparkContext.broadcast(files)
