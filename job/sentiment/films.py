@@ -113,6 +113,12 @@ def read_scores(path: Path) -> Iterator[Mapping[str, Any]]:
         else:
             rows = _json_lines(path)
         yield from rows
+    except FileNotFoundError as error:
+        raise InvalidInputError(
+            "is not there",
+            where=str(path),
+            todo="make it: sentiment score --model MODEL SOURCE scores.parquet",
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:  # ArrowInvalid is a ValueError
         raise InvalidInputError(
             f"is not what sentiment score writes: {type(error).__name__}: {error}",

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.query import StreamingQuery
@@ -139,7 +141,11 @@ class Stream:
         self.failure: BaseException | None = None
 
     def start(self, checkpoint: Path) -> StreamingQuery:
-        """Begin, or go on after the last batch that ended."""
+        """Begin, or go on after the last batch that ended.
+
+        Raises:
+            InvalidInputError: Spark does not know the source, or not with these options.
+        """
         options = self._options
         if options.folder is not None:
             self._spark.dataSource.register(FilesSource)
@@ -152,7 +158,18 @@ class Stream:
         else:
             reader = self._spark.readStream.format(str(options.format))
             reader = reader.options(**dict(options.format_options))
-        writer = reader.load().writeStream.foreachBatch(self._guarded)
+        try:
+            rows = reader.load()
+        except (PySparkException, Py4JError) as error:
+            raise InvalidInputError(
+                f"Spark cannot read from it: {_message(error)}",
+                where=str(options.format or options.folder),
+                todo="correct --format and --option; a source whose jars are not in Spark's "
+                "package needs them in spark.jars",
+            ) from error
+        if options.folder is None:
+            reviews_of(rows, options.reading, place=str(options.format))  # its columns will do
+        writer = rows.writeStream.foreachBatch(self._guarded)
         writer = writer.option("checkpointLocation", str(checkpoint / SPARK))
         if options.once:
             return writer.trigger(availableNow=True).start()
@@ -284,6 +301,13 @@ def _explained(error: Exception) -> SentimentError:
         f"the stream ended: {lines[0] if lines else type(error).__name__}",
         todo="the same command goes on; a damaged checkpoint: sentiment stream repair CHECKPOINT",
     )
+
+
+def _message(error: Exception) -> str:
+    """What the JVM said, on one line."""
+    java = getattr(error, "java_exception", None)
+    lines = str(java.getMessage() if java is not None else error).splitlines()
+    return next((line.strip() for line in lines if line.strip()), type(error).__name__)
 
 
 def about(options: StreamOptions, *, out: Path) -> dict[str, Any]:

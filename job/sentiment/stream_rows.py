@@ -6,7 +6,7 @@ from dataclasses import replace
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import TimestampNTZType, TimestampType
+from pyspark.sql.types import BinaryType, StringType, TimestampNTZType, TimestampType
 
 from sentiment.errors import InvalidInputError
 from sentiment.sources.columns import columns_by_name
@@ -20,11 +20,18 @@ def reviews_of(rows: DataFrame, options: SourceOptions, *, place: str) -> DataFr
     """Rows with any columns as reviews and refused rows: REVIEWS. `file` is `place`, `line` null.
 
     Raises:
-        InvalidInputError: it is not clear which column is the text.
+        InvalidInputError: it is not clear which column is the text, or it is of another type.
     """
     options = replace(options, text_column=options.text_column or _text_column(rows.columns))
     columns = columns_by_name(rows.columns, [], options, where=place)
     part = FilePart(path=place, name=place, kind="lines", size=0, first_row=0, columns=columns)
+    kind = rows.schema[columns.text].dataType
+    if not isinstance(kind, StringType | BinaryType):
+        raise InvalidInputError(
+            f"column {columns.text!r} is no text but {kind.simpleString()}",
+            where=place,
+            todo="name the text: --text-column NAME",
+        )
     others = sorted(_wanted(columns, options) - {columns.text})
     text = F.col(f"`{columns.text}`").cast("binary").alias(columns.text)
     kept = rows.select(text, *(_spelt(rows, name).alias(name) for name in others))

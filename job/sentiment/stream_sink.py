@@ -36,7 +36,7 @@ _NEWEST: Final = b"newest_time"
 
 
 def claim(directory: Path, about: Mapping[str, Any], *, name: str) -> None:
-    """Make a directory one of this stream, or find that it is.
+    """Make a directory one of this stream, or find that it is, or has none of another's batches.
 
     Raises:
         InvalidInputError: it is another stream's, or has files of something else in it.
@@ -58,13 +58,19 @@ def claim(directory: Path, about: Mapping[str, Any], *, name: str) -> None:
             f"{DESCRIPTION} cannot be read: {error}", where=str(directory), todo="name another one"
         ) from error
     other = sorted(key for key in about if theirs.get(key) != about[key])
-    if other:
+    if other and not _has_files(directory):
+        write_json(path, {"format": FORMAT, **about})  # of one that never came to a batch
+    elif other:
         raise InvalidInputError(
             f"{name} is another stream's: its {other[0]} is {theirs.get(other[0])}, "
             f"not {about[other[0]]}",
             where=str(directory),
             todo="name another folder, or give what that stream was given",
         )
+
+
+def _has_files(directory: Path) -> bool:
+    return any(path.is_file() for path in directory.rglob("*") if path.name != DESCRIPTION)
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,8 @@ def test_rows_of_another_source_follow_the_rules_of_files(spark: SparkSession):
     assert found["line"].null_count == 6
     with pytest.raises(InvalidInputError, match="in none of the columns text and value"):
         reviews_of(frame.select("stars", "topic"), SourceOptions(), place="kafka")
+    with pytest.raises(InvalidInputError, match="column 'stars' is no text but double"):
+        reviews_of(frame, SourceOptions(text_column="stars"), place="kafka")
 
 
 def test_a_notebook_gets_what_the_command_line_gives(

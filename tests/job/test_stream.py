@@ -211,6 +211,9 @@ def test_a_full_disk_ends_it_with_the_path_and_with_room_it_goes_on(tmp_path: Pa
 
 def test_another_source_of_spark_by_its_name_and_options(streams: Streams):
     texts = reviews(0, 20)
+    model = ("--model", streams.command.home / "model", "--master", "local[1]")
+    unknown = streams.command("stream", streams.out, "--format", "socked", *model, code=3).stderr
+    assert "Failed to find the data source: socked" in unknown
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -272,6 +275,7 @@ def test_wrong_use_is_told_before_spark_starts(streams: Streams, tmp_path: Path)
     other = tmp_path / "other"
     other.mkdir()
     (tmp_path / "scores").mkdir()
+    (tmp_path / "scores/events.jsonl").touch()
     (tmp_path / "scores/stream.json").write_text('{"format": 1, "source": "/x", "out": "/y"}')
     assert "another stream's" in stream("stream", other, tmp_path / "scores", *model, code=3).stderr
     assert "Examples" in stream("stream", "--help").stdout

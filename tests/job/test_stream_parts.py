@@ -242,6 +242,10 @@ def test_what_is_late_is_refused_also_by_a_sink_that_starts_anew(model: Model, t
 def test_a_folder_belongs_to_one_stream(tmp_path: Path):
     claim(tmp_path / "out", {"source": "/in", "out": "/out"}, name="OUT")
     claim(tmp_path / "out", {"source": "/in", "out": "/out"}, name="OUT")
+    claim(tmp_path / "out", {"source": "/typo", "out": "/out"}, name="OUT")
+    claim(tmp_path / "out", {"source": "/in", "out": "/out"}, name="OUT")
+    (tmp_path / "out/scores").mkdir()
+    (tmp_path / "out/scores/batch-000000000.parquet").touch()
     with pytest.raises(InvalidInputError, match="another stream's: its source is /in, not /other"):
         claim(tmp_path / "out", {"source": "/other", "out": "/out"}, name="OUT")
     (tmp_path / "mine").mkdir()
