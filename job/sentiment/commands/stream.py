@@ -303,6 +303,8 @@ class _Shown:
             result_json({"out": str(out), **self._sums})
             return
         result_table(f"scores {out}", [(name, f"{n:,}") for name, n in self._sums.items()])
+        if self._sums["quarantined"]:
+            next_step(f"look at what was not scored: {out}/quarantine")
         next_step(f"the figures of each batch: {out}/events.jsonl")
 
 
