@@ -39,12 +39,13 @@ SETTINGS: Final = {
     "spark.ui.retainedTasks": "1000",
     "spark.sql.ui.retainedExecutions": "50",
     "spark.sql.streaming.ui.retainedQueries": "1",
+    "spark.sql.classic.shuffleDependency.fileCleanup.enabled": "true",
     "spark.cleaner.periodicGC.interval": "1min",
     "spark.eventLog.enabled": "false",
 }
 """For a session of weeks: the driver knows of few of its jobs what they did, and writes down of
-none what the history page would show; what a batch has left on the workers' disks goes when the
-driver has collected its garbage.
+none what the history page would show; what a batch has left on the workers' disks goes with it, and
+the rest when the driver has collected its garbage.
 """
 _POLL_SECONDS: Final = 0.2
 _ROWS: Final = to_arrow_schema(SCHEMA)
