@@ -7,21 +7,18 @@ from typing import Any, Final, overload
 import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql.types import DoubleType, LongType, StringType, StructField, StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
 from sentiment.errors import InvalidInputError
 from sentiment.model import model_digest, model_from_files, read_model_files
 from sentiment.score import MODELS, SCORED, score_batch, verdict
-from sentiment.scoring import Scoring
+from sentiment.scoring import SCHEMA, Scoring
 
 NO_TEXT: Final = "no text"
 _ADDED: Final = (
-    StructField("id", StringType()),
-    StructField("probability", DoubleType()),
+    *(SCHEMA[name] for name in ("id", "probability")),
     StructField("verdict", StringType()),
-    StructField("tokens", LongType()),
-    StructField("known", DoubleType()),
-    StructField("reason", StringType()),
+    *(SCHEMA[name] for name in ("tokens", "known", "reason")),
 )
 
 

@@ -11,8 +11,8 @@ from pyspark.sql.types import BinaryType, StringType, TimestampNTZType, Timestam
 from sentiment.errors import InvalidInputError
 from sentiment.sources.columns import columns_by_name
 from sentiment.sources.frame import REVIEWS, review_batches
-from sentiment.sources.lines import encoding_fault
-from sentiment.sources.model import Columns, FilePart, Refused, Review, SourceOptions
+from sentiment.sources.model import FilePart, Refused, Review, SourceOptions
+from sentiment.sources.parquet import batch_records
 from sentiment.sources.rules import is_selected, record_review, refused
 
 
@@ -32,7 +32,7 @@ def reviews_of(rows: DataFrame, options: SourceOptions, *, place: str) -> DataFr
             where=place,
             todo="name the text: --text-column NAME",
         )
-    others = sorted(_wanted(columns, options) - {columns.text})
+    others = sorted(columns.read(options) - {columns.text})
     text = F.col(f"`{columns.text}`").cast("binary").alias(columns.text)
     kept = rows.select(text, *(_spelt(rows, name).alias(name) for name in others))
 
@@ -50,17 +50,11 @@ def _items(
     assert part.columns is not None
     text, row = part.columns.text, 0
     for batch in batches:
-        for record in batch.to_pylist():
-            raw = record[text]
-            try:
-                record[text] = None if raw is None else raw.decode(options.encoding)
-            except UnicodeDecodeError as error:
-                reason = encoding_fault(error, encoding=options.encoding)
-                shown = raw[:200].decode(options.encoding, "replace")
+        for record, reason, shown in batch_records(batch, text, options):
+            if reason:
                 yield refused(part, row=row, line=0, reason=reason, text=shown)
-            else:
-                if is_selected(record, options):
-                    yield record_review(part, options, record, row=row, line=0)
+            elif is_selected(record, options):
+                yield record_review(part, options, record, row=row, line=0)
             row += 1
 
 
@@ -75,11 +69,6 @@ def _text_column(names: list[str]) -> str:
         f"the text is in none of the columns text and value: there are {', '.join(names)}",
         todo="name it: --text-column NAME",
     )
-
-
-def _wanted(columns: Columns, options: SourceOptions) -> set[str]:
-    named = {columns.label, columns.stars, columns.film, columns.source, columns.time}
-    return {name for name in named if name} | {name for name, _ in options.only}
 
 
 def _spelt(rows: DataFrame, name: str) -> Column:

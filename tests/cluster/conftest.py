@@ -22,7 +22,7 @@ from sparkbundle.inventory import load
 from sparkbundle.spark_settings import Secrets
 from tests.cluster import machines
 from tests.cluster.computer import Unavailable
-from tests.conftest import QUICK_JVMS
+from tests.conftest import QUICK_JVMS, Sentiment
 from tests.deploy.conftest import wait_until
 
 COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
@@ -184,6 +184,14 @@ def cluster(bare: Cluster) -> Cluster:
     """The command line, and a cluster that is up."""
     bare("up")
     return bare
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Sentiment:
+    """`sentiment` on the laptop: in its own process, without a cluster."""
+    command = Sentiment(tmp_path_factory.mktemp("laptop"))
+    command.env |= {"SPARKBUNDLE_MASTER": "local[2]"}
+    return command
 
 
 @pytest.fixture

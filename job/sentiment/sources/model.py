@@ -56,6 +56,11 @@ class Columns:
     time: str | None = None
     stars_of: int = 10
 
+    def read(self, options: SourceOptions) -> set[str]:
+        """The columns that reading looks at."""
+        named = {self.text, self.label, self.stars, self.film, self.source, self.time}
+        return {name for name in named if name} | {column for column, _ in options.only}
+
 
 @dataclass(frozen=True)
 class TableFormat:

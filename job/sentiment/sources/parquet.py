@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from sentiment.errors import InvalidInputError
 from sentiment.sources.columns import columns_by_name
 from sentiment.sources.lines import encoding_fault, opened
-from sentiment.sources.model import Columns, FilePart, SourceOptions
+from sentiment.sources.model import FilePart, SourceOptions
 from sentiment.sources.values import as_text
 
 _BATCH_ROWS = 256
@@ -111,21 +111,19 @@ def _scale(file: pq.ParquetFile, column: str) -> int:
 def parquet_records(part: FilePart, options: SourceOptions) -> Iterator[Record]:
     """Of each row the record, why it cannot be read (or None), and what to show of it then."""
     assert part.columns is not None
-    wanted = _wanted(part.columns, options)
+    read = part.columns.read(options)
+    wanted = [name for name in part.columns.names if name in read]
     with parquet_file(part) as file:
         for batch in file.iter_batches(
             batch_size=_BATCH_ROWS, row_groups=list(part.row_groups), columns=wanted
         ):
-            yield from _records(batch, part.columns.text, options)
+            yield from batch_records(batch, part.columns.text, options)
 
 
-def _wanted(columns: Columns, options: SourceOptions) -> list[str]:
-    named = [columns.text, columns.label, columns.stars, columns.film, columns.source, columns.time]
-    asked = {name for name in named if name} | {column for column, _ in options.only}
-    return [name for name in columns.names if name in asked]
-
-
-def _records(batch: pa.RecordBatch, text_name: str, options: SourceOptions) -> Iterator[Record]:
+def batch_records(
+    batch: pa.RecordBatch, text_name: str, options: SourceOptions
+) -> Iterator[Record]:
+    """The same of the rows of an Arrow batch, whose texts are bytes or strings."""
     texts = _as_bytes(batch.column(text_name)).to_pylist()
     others = {
         name: batch.column(name).to_pylist() for name in batch.schema.names if name != text_name
