@@ -135,13 +135,13 @@ class SentimentNetwork(nn.Module):
         outputs = [self.directions[0](vectors)[0]]
         if self.config.bidirectional:
             # Its own inverse: it turns the outputs back as it turned the vectors.
-            reverse = torch.where(inside, lengths - 1 - time, time).unsqueeze(2)
-            backward = self.directions[1](vectors.gather(0, reverse.expand_as(vectors)))[0]
+            reverse = torch.where(inside, lengths - 1 - time, time)
+            backward = self.directions[1](_in_order(vectors, reverse))[0]
             if self.config.pooling == "last":
-                backward = backward.gather(0, reverse.expand_as(backward))
+                backward = _in_order(backward, reverse)
             # Maximum and mean do not ask for the order.
             outputs.append(backward)
-        pooled = self._pooled(torch.cat(outputs, dim=2), inside, lengths)
+        pooled = self._pooled(outputs, inside, lengths)
         pooled = F.dropout(pooled, self.config.output_dropout, self.training)
         logits: Tensor = self.output(pooled).squeeze(1)
         return logits + self.ngrams(ids, lengths) if self.ngrams else logits
@@ -154,15 +154,26 @@ class SentimentNetwork(nn.Module):
         x = self.embedding(ids.masked_fill(outside, PADDING))
         return x.index_put((outside,), self.table_words.vectors(ids[outside]))  # type: ignore[no-any-return]
 
-    def _pooled(self, outputs: Tensor, inside: Tensor, lengths: Tensor) -> Tensor:
-        """[time, batch, features] → [batch, features or twice as many]."""
+    def _pooled(self, outputs: list[Tensor], inside: Tensor, lengths: Tensor) -> Tensor:
+        """[time, batch, features] of each direction → [batch, all features or twice as many]."""
         if self.config.pooling == "last":
-            last = (lengths - 1).view(1, -1, 1).expand(1, -1, outputs.shape[2])
-            return outputs.gather(0, last).squeeze(0)
-        outside = ~inside.unsqueeze(2)
-        maximum = outputs.masked_fill(outside, float("-inf")).amax(dim=0)
-        mean = outputs.masked_fill(outside, 0.0).sum(dim=0) / lengths.unsqueeze(1)
-        return torch.cat([maximum, mean], dim=1)
+            last = (lengths - 1).view(1, -1, 1)
+            return torch.cat(
+                [x.gather(0, last.expand(1, -1, x.shape[2])).squeeze(0) for x in outputs], dim=1
+            )
+        # Sums and products are several times as fast as masked_fill, and as exact: no output is
+        # infinite.
+        weight = inside.unsqueeze(2).to(outputs[0].dtype)
+        away = torch.zeros_like(weight).masked_fill(weight == 0, float("-inf"))
+        maximum = [(x + away).amax(dim=0) for x in outputs]
+        mean = [(x * weight).sum(dim=0) / lengths.unsqueeze(1) for x in outputs]
+        return torch.cat(maximum + mean, dim=1)
+
+
+def _in_order(x: Tensor, order: Tensor) -> Tensor:
+    """[time, batch, features] → the same, with review b's step t from its step order[t, b]."""
+    rows = order * x.shape[1] + torch.arange(x.shape[1], device=x.device)
+    return x.flatten(0, 1).index_select(0, rows.flatten()).view_as(x)
 
 
 def _recurrent(config: ModelConfig, *, inputs: int) -> nn.Module:

@@ -10,10 +10,15 @@ TOKENIZER: Final = "sentiment-1"
 """The version of `tokens`. A model and a word table name the one they were made with."""
 
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]{0,80}>")
-_QUOTE = str.maketrans({"\u2019": "'", "\u2018": "'"})
 # Negation and clitics are words of their own, as in the Penn Treebank and GloVe:
 # "don't" is "do" + "n't", "it's" is "it" + "'s". Of punctuation only ! and ? speak.
-_TOKEN = re.compile(r"\w+?(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+(?:-\w+)*|[!?]")
+# Most words have no apostrophe: the first way takes them whole, without going back; leave it
+# out, and the tokens are the same at half the speed.
+_TOKEN = re.compile(
+    r"\w++(?!')(?:-\w+)*+|\w+?(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+(?:-\w+)*|[!?]"
+)
+_ASCII_TOKEN = re.compile(_TOKEN.pattern, re.ASCII)
+"""The same of text that is ASCII, where classes of characters are looked up twice as fast."""
 _WORD = re.compile(r"\w")
 
 
@@ -27,9 +32,11 @@ def tokens(text: str, *, limit: int | None = None) -> list[str]:
         text = _TAG.sub(" ", text)
     if "&" in text:
         text = html.unescape(text)
+    pattern = _ASCII_TOKEN
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", text).translate(_QUOTE)
-    found = _TOKEN.findall(text.lower())
+        text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").replace("\u2018", "'")
+        pattern = _TOKEN
+    found = pattern.findall(text.lower())
     return found if limit is None else found[:limit]
 
 

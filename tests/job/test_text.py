@@ -1,7 +1,12 @@
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.text import has_word, tokens
+
+_RULE = re.compile(r"\w+?(?=n't\b)|n't\b|'(?:s|re|ve|ll|d|m)\b|\w+(?:-\w+)*|[!?]")
+"""What a token is, without the shortcuts of `tokens`."""
 
 
 def test_negation_and_clitics_are_words():
@@ -56,3 +61,13 @@ def test_any_text_gives_lower_case_tokens_without_white_space(text):
 @given(st.text(), st.integers(0, 5))
 def test_a_limit_takes_the_beginning(text, limit):
     assert tokens(text, limit=limit) == tokens(text)[:limit]
+
+
+@given(
+    st.lists(
+        st.sampled_from("n t N ' - ! . _ é ß a s re ve n't 't 's don can 7 — 映画".split() + [" "]),
+        max_size=30,
+    ).map("".join)
+)
+def test_the_shortcut_for_words_without_apostrophe_changes_no_token(text):
+    assert tokens(text) == _RULE.findall(text.lower())
