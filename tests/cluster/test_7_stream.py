@@ -107,6 +107,7 @@ def test_a_stream_scores_each_review_once_through_every_misfortune(
         if cluster.state(job) == "RUNNING":
             cluster("cancel", job)
         print(cluster("logs", job).stdout[-8000:])  # shown where it failed
+    assert "ended; the same command goes on" in cluster("logs", job).stdout
     cluster("pull", f"{job}:scores", tmp_path / "scores")
     tables = [pq.read_table(path) for path in sorted((tmp_path / "scores/scores").iterdir())]
     found = [row for table in tables for row in table.select(["id", "probability"]).to_pylist()]

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from sentiment.model import save_model
+from sentiment.recipes import RECIPES
+from sentiment.vocabulary import Vocabulary
 from tests.deploy.conftest import CommandLine, wait_until
+from tests.job.conftest import WORDS, small_network
 
 ON = ("--name", "one")
 
@@ -106,6 +110,27 @@ def test_a_job_goes_on_alone_and_is_cancelled(one: CommandLine):
     again = one.json("cancel", *ON, job["id"])
     assert (again["state"], again["changed"]) == ("CANCELLED", False)
     assert len(one("logs", *ON, "--tail", "2", job["id"]).stdout.splitlines()) == 2
+
+
+def test_a_cancelled_stream_ends_in_good_order(one: CommandLine):
+    """Its first process alone is asked: the JVM is there until the stream has stopped."""
+    save_model(
+        one.home / "model",
+        network=small_network(RECIPES["quick"]()),
+        vocabulary=Vocabulary(WORDS),
+        max_tokens=60,
+        about={},
+    )
+    (one.home / "inbox").mkdir()
+    words = ("stream", str(one.home / "inbox"), "scores", "--model", "@model")
+    job: dict[str, Any] = json.loads(one("submit", *ON, "--json", "sentiment", *words).stdout)
+    wait_until(lambda: "scoring what arrives" in one("logs", *ON, job["id"]).stdout)
+    done = one.json("cancel", *ON, job["id"])
+    assert (done["state"], done["exit"]) == ("CANCELLED", 0)
+    said = one("logs", *ON, job["id"]).stdout
+    assert "ended; the same command goes on" in said
+    assert "interrupted" not in said
+    assert one.processes("one", f"job-{job['id']}") == []
 
 
 def test_a_killed_driver(ticking: dict[str, Any], one: CommandLine):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from .records import AgentError, JobFolder, is_locked, read_result
+from .request import SENTIMENT
 from .settings import VECTORS
 
 TERM_SECONDS = 20.0
@@ -48,6 +49,16 @@ class Launcher(Protocol):
         Raises:
             AgentError: it does not end.
         """
+
+
+def ends_by_itself(record: Mapping[str, Any]) -> bool:
+    """Whether a job's first process, asked alone to end, ends the others in good order.
+
+    `sentiment` does: its JVM must be there to stop what runs on the cluster. What is left of the
+    job when the first process has gone is killed. In a job of a user's own the first process is
+    the JVM, and the program in Python hears the signal as well.
+    """
+    return bool(record.get("app") == SENTIMENT)
 
 
 def is_running(launcher: Launcher, folder: JobFolder) -> bool:
@@ -92,7 +103,8 @@ class Systemd:
             "Type=exec", f"User={self.user}", f"Group={self.group}",
             f"WorkingDirectory={folder.work}",
             f"StandardOutput=append:{folder.log}", f"StandardError=append:{folder.log}",
-            f"MemoryMax={record['memory_mib']}M", "OOMPolicy=stop", "KillMode=control-group",
+            f"MemoryMax={record['memory_mib']}M", "OOMPolicy=stop",
+            f"KillMode={'mixed' if ends_by_itself(record) else 'control-group'}",
             f"TimeoutStopSec={TERM_SECONDS:.0f}",
             f"ReadWritePaths={folder.directory} -{EVENTS} -{VECTORS}",
             *_SANDBOX, _FAMILIES, *_devices(),

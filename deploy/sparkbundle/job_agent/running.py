@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from .launchers import TERM_SECONDS, Process
+from .launchers import TERM_SECONDS, Process, ends_by_itself
 from .records import JobFolder, write_result
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -71,7 +71,8 @@ def _wait(driver: "subprocess.Popen[bytes]", folder: JobFolder) -> int:
             continue
         if not asked:
             asked = time.monotonic()
-            os.killpg(driver.pid, signal.SIGTERM)
+            tell = os.kill if ends_by_itself(folder.read()) else os.killpg
+            tell(driver.pid, signal.SIGTERM)
             os.killpg(driver.pid, signal.SIGCONT)  # a stopped one hears it, too
         elif time.monotonic() - asked > TERM_SECONDS:
             os.killpg(driver.pid, signal.SIGKILL)
