@@ -18,7 +18,7 @@ from sentiment.commands.score import score
 from sentiment.commands.stream import stream
 from sentiment.commands.train import train
 from sentiment.commands.vectors import vectors
-from sentiment.errors import FAILED, INTERRUPTED, USAGE, SentimentError
+from sentiment.errors import FAILED, INTERRUPTED, USAGE, SentimentError, Terminated
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:

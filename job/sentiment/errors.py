@@ -11,6 +11,10 @@ PARTLY: Final = 7
 INTERRUPTED: Final = 130
 
 
+class Terminated(KeyboardInterrupt):
+    """Asked to end by `kill`, a closed terminal, or who cancels the job: not by Ctrl-C."""
+
+
 class SentimentError(Exception):
     """A failure to show to the user: what failed, where, and what to do next.
 

@@ -165,7 +165,7 @@ def spark_session(
     try:
         yield SparkSession(context)
     except (PySparkException, Py4JError) as error:
-        if interrupted(error):
+        if interruption(error):
             raise KeyboardInterrupt from error
         # Said while the JVM still lives: the message is there.
         raise _explained(error, log_name, place, watch.gone) from error
@@ -229,11 +229,11 @@ def _stop(context: SparkContext) -> None:
     SparkContext._jvm = None
 
 
-def interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind it: what py4j was doing then fails with an error of its own."""
+def interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that is behind it: what py4j was doing then fails with an error of its own."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
-    return error is not None
+    return error
 
 
 def _is_news(record: logging.LogRecord) -> bool:

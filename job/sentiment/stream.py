@@ -24,7 +24,7 @@ from sentiment.errors import InvalidInputError, SentimentError
 from sentiment.events import EventLog
 from sentiment.model import DESCRIPTION, model_digest, model_from_files, read_model_files
 from sentiment.scoring import SCHEMA, Scoring
-from sentiment.session import interrupted
+from sentiment.session import interruption
 from sentiment.sources import Refused, SourceOptions
 from sentiment.sources.find import find_files
 from sentiment.stream_files import LOG, NAME, FilesSource
@@ -163,7 +163,7 @@ class Stream:
         try:
             rows = reader.load()
         except (PySparkException, Py4JError) as error:
-            if interrupted(error):
+            if interruption(error):
                 raise
             raise InvalidInputError(
                 f"Spark cannot read from it: {_message(error)}",

@@ -126,7 +126,7 @@ def test_a_cancelled_stream_ends_in_good_order(one: CommandLine):
     job: dict[str, Any] = json.loads(one("submit", *ON, "--json", "sentiment", *words).stdout)
     wait_until(lambda: "scoring what arrives" in one("logs", *ON, job["id"]).stdout)
     done = one.json("cancel", *ON, job["id"])
-    assert (done["state"], done["exit"]) == ("CANCELLED", 0)
+    assert (done["state"], done["exit"]) == ("CANCELLED", 130)
     said = one("logs", *ON, job["id"]).stdout
     assert "ended; the same command goes on" in said
     assert "interrupted" not in said

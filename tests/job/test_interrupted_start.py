@@ -15,7 +15,7 @@ import pytest
 from py4j import clientserver, java_gateway
 from py4j.protocol import Py4JError
 
-from sentiment.session import _NO_NEWS, _is_news, interrupted
+from sentiment.session import _NO_NEWS, _is_news, interruption
 from tests.conftest import Sentiment
 
 
@@ -60,8 +60,8 @@ def test_an_error_that_ctrl_c_left_behind_is_ctrl_c():
         except KeyboardInterrupt:
             raise Py4JError("Gateway must be connected to send cancel cmd.")  # noqa: B904
     except Py4JError as error:
-        assert interrupted(error)
-    assert not interrupted(Py4JError("the connection is lost"))
+        assert interruption(error)
+    assert not interruption(Py4JError("the connection is lost"))
 
 
 @pytest.mark.parametrize("command", ["sentiment", "sparkbundle"])

@@ -133,7 +133,7 @@ def run(
     reading: SourceOptions,
     master: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Score reviews as they arrive, each exactly once, until Ctrl-C.
 
     SOURCE is a folder in which files arrive (JSON Lines, CSV, text, Parquet), or
@@ -167,7 +167,7 @@ def run(
         batch_mib=batch_mib,
     )
     with ExitStack() as stack:
-        _run(
+        return _run(
             stack,
             given,
             out=out,
@@ -241,12 +241,13 @@ def _run(
     table: str | None,
     master: str | None,
     as_json: bool,
-) -> None:
+) -> int:
     from py4j.protocol import Py4JError  # noqa: PLC0415
 
+    from sentiment.errors import INTERRUPTED, Terminated  # noqa: PLC0415
     from sentiment.events import event_log  # noqa: PLC0415
     from sentiment.files import locked_directory  # noqa: PLC0415
-    from sentiment.session import find_place, interrupted, spark_session  # noqa: PLC0415
+    from sentiment.session import find_place, interruption, spark_session  # noqa: PLC0415
     from sentiment.stream import SETTINGS, Stream, WatchedModel, about, running, wait  # noqa: PLC0415
     from sentiment.stream_sink import Sink, claim  # noqa: PLC0415
 
@@ -268,15 +269,18 @@ def _run(
     running_stream = Stream(spark, options, model=watched, sink=sink, log=log, table=path)
     if not options.once:
         say("scoring what arrives; Ctrl-C ends it, the same command goes on")
+    asked = None
     try:
         with running(running_stream, checkpoint) as query:
             wait(query, running_stream)
     except (KeyboardInterrupt, Py4JError) as error:
-        # Who cancels a job ends its JVM too, which then cannot stop the stream.
-        if options.once or not interrupted(error):
+        asked = interruption(error)
+        if options.once or asked is None:
             raise
         say("ended; the same command goes on")
     shown.sum(out)
+    # Ctrl-C is how a stream is ended; who cancels its job is told that it did not end by itself.
+    return INTERRUPTED if isinstance(asked, Terminated) else 0
 
 
 class _Shown:
