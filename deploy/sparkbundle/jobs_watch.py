@@ -19,13 +19,15 @@ PATIENCE_SECONDS = 120.0
 class Watched:
     """What has been seen of a job: the position in its output, and the job when it has ended.
 
-    `lost` is called with the error when a connection is lost and tried again.
+    `lost` is called with the error when a connection is lost and tried again. With `events` it is
+    the job's event file that is watched, not what it prints.
     """
 
     name: str
     position: int | None = None
     job: Job | None = None
     lost: Callable[[SparkbundleError], None] = lambda _: None
+    events: bool = False
 
 
 def output(
@@ -62,7 +64,7 @@ def output(
 
 
 def _once(target: Target, watched: Watched, *, follow: bool, tail: int | None) -> Iterator[bytes]:
-    words = ["logs", watched.name]
+    words = ["logs", watched.name, *(["--events"] if watched.events else [])]
     if watched.position is not None:
         words += ["--at", str(watched.position)]
     elif tail is not None:

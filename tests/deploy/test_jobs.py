@@ -124,12 +124,21 @@ def test_a_cancelled_stream_ends_in_good_order(one: CommandLine):
     (one.home / "inbox").mkdir()
     words = ("stream", str(one.home / "inbox"), "scores", "--model", "@model")
     job: dict[str, Any] = json.loads(one("submit", *ON, "--json", "sentiment", *words).stdout)
-    wait_until(lambda: "scoring what arrives" in one("logs", *ON, job["id"]).stdout)
+    (one.home / "inbox/.a.txt").write_text("".join(f"{word}\n" for word in WORDS[:7]))
+    watching = one.popen("watch", *ON, job["id"])
+    assert watching.stdout is not None
+    (one.home / "inbox/.a.txt").rename(one.home / "inbox/a.txt")
+    assert watching.stdout.readline().startswith("batch 0  7 scored")
     done = one.json("cancel", *ON, job["id"])
     assert (done["state"], done["exit"]) == ("CANCELLED", 130)
     said = one("logs", *ON, job["id"]).stdout
     assert "ended; the same command goes on" in said
     assert "interrupted" not in said
+    _, told = watching.communicate(timeout=30)
+    assert watching.returncode == 0
+    assert "CANCELLED" in told
+    events = one("watch", *ON, job["id"], "--json").stdout.splitlines()
+    assert [json.loads(line)["event"] for line in events] == ["batch"]
     assert one.processes("one", f"job-{job['id']}") == []
 
 

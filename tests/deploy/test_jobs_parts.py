@@ -329,9 +329,10 @@ class Line:
         self.asked.append(words)
         out = io.BytesIO()
         at = int(words[words.index("--at") + 1]) if "--at" in words else None
-        frames.send_log(
+        frames.send(
             self.folder,
             out,
+            find=frames.events if "--events" in words else frames.output,
             at=at,
             tail=None,
             follow=True,

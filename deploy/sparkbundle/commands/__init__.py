@@ -22,6 +22,7 @@ from sparkbundle.commands.status import status
 from sparkbundle.commands.submit import submit
 from sparkbundle.commands.up import up
 from sparkbundle.commands.vectors import vectors
+from sparkbundle.commands.watch import watch
 
 COMMANDS: tuple[click.Command, ...] = (
     up,
@@ -35,6 +36,7 @@ COMMANDS: tuple[click.Command, ...] = (
     submit,
     jobs,
     logs,
+    watch,
     cancel,
     resume,
     vectors,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .frames import send_log
+from .frames import events, output, send
 from .launchers import Launcher, Process, Systemd, is_running, wait_until_gone
 from .records import RUNNING, SUCCEEDED, AgentError, JobFolder, describe, is_locked, write_result
 from .request import make_record, record_again, write_settings
@@ -149,6 +149,7 @@ def _arguments() -> argparse.Namespace:
     logs.add_argument("--at", type=int)
     logs.add_argument("--tail", type=int)
     logs.add_argument("--follow", action="store_true")
+    logs.add_argument("--events", action="store_true")
     words.add_parser("remove").add_argument("jobs_to_remove", nargs="+")
     words.add_parser("prune").add_argument("keep", type=int)
     supervised = words.add_parser("supervise")
@@ -200,9 +201,10 @@ def _answer_for(
         case "cancel":
             return agent.cancel(folder)
         case "logs":
-            send_log(
+            send(
                 folder,
                 sys.stdout.buffer,
+                find=events if asked.events else output,
                 at=asked.at,
                 tail=asked.tail,
                 follow=asked.follow,
