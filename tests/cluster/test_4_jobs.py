@@ -96,6 +96,10 @@ def test_a_job_survives_the_cut_connection_and_its_model_scores_as_there(
     told = [int(number) for number in re.findall(r"(?m)^round (\d+)/20 ", shown)]
     assert told == list(range(1, len(told) + 1))
     assert len(told) >= 8
+    events = [json.loads(line) for line in cluster("watch", "last", "--json").stdout.splitlines()]
+    assert [one["round"] for one in events if one["event"] == "round"] == told
+    assert events[-1]["event"] == "end"
+    assert cluster("watch", "last").stdout.splitlines()[-1].startswith("trained: ")
     metrics = json.loads((model / "model.json").read_text())["metrics"]
     assert metrics["validation_accuracy"] > 0.65
     words = [word for text in TEXTS for word in ("--text", text)]
