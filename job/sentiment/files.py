@@ -21,6 +21,7 @@ from sentiment.errors import LOCKED, SentimentError
 _BLOCK = 1 << 20
 # What file systems say that cannot lock a directory, as NFS cannot: two runs there are not told
 # apart, each writes a directory of its own and the last one stays.
+_NO_PLACE = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY)
 _NO_LOCKS = (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -277,8 +278,16 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def _cannot_write(target: Path, error: OSError) -> SentimentError:
+    named = Path(error.filename) if error.filename else target
+    # A temporary name beside the target says nothing to who named the target.
+    aside = named.name.startswith(f".{target.name}")
+    advice = "make room there, or name another place"
+    if error.errno in _NO_PLACE:
+        advice = "name another place: a file is where a folder should be, or a folder is there"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        advice = "let this user write there, or name another place"
     return SentimentError(
         f"cannot be written: {error.strerror or error}",
-        where=error.filename or str(target),
-        todo="make room there, or name another place; nothing half-written was left",
+        where=str(target if aside else named),
+        todo=f"{advice}; nothing half-written was left",
     )

@@ -121,10 +121,18 @@ def read_scores(path: Path) -> Iterator[Mapping[str, Any]]:
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:  # ArrowInvalid is a ValueError
         raise InvalidInputError(
-            f"is not what sentiment score writes: {type(error).__name__}: {error}",
+            f"is not what sentiment score writes: {_fault(error)}",
             where=str(path),
             todo="make it: sentiment score --model MODEL SOURCE scores.parquet",
         ) from error
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no column {error}"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:

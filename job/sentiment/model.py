@@ -33,6 +33,7 @@ TABLE_FORMAT = 2
 DESCRIPTION = "model.json"
 WEIGHTS = "weights.safetensors"
 WORDS = "words.txt"
+_COPY_AGAIN = "copy the whole model directory again, or train it anew"
 _NEEDED = {"digest", "scale"}
 
 
@@ -121,7 +122,7 @@ def read_model_files(path: Path) -> dict[str, bytes]:
             raise InvalidInputError(
                 f"the model's file {name} cannot be read: {error.strerror}",
                 where=str(path),
-                todo="copy the whole model directory again, or train it anew",
+                todo=_COPY_AGAIN,
             ) from error
     return files
 
@@ -149,7 +150,7 @@ def model_from_files(files: Mapping[str, bytes], *, where: str, table: str | Non
             raise InvalidInputError(
                 f"{name} is not the file that was saved: its sha256 differs",
                 where=where,
-                todo="copy the whole model directory again, or train it anew",
+                todo=_COPY_AGAIN,
             )
     try:
         weights = load(files[WEIGHTS])
@@ -163,7 +164,7 @@ def model_from_files(files: Mapping[str, bytes], *, where: str, table: str | Non
         raise InvalidInputError(
             f"the weights do not fit the architecture in {DESCRIPTION}: {error}",
             where=where,
-            todo="copy the whole model directory again, or train it anew",
+            todo=_COPY_AGAIN,
         ) from error
     network.eval()
     return Model(network, vocabulary, description["max_tokens"], description["digest"], description)
@@ -204,10 +205,12 @@ def _description(data: bytes, *, where: str) -> dict[str, Any]:
         missing = needed - description.keys()
     except (ValueError, AttributeError) as error:
         raise InvalidInputError(
-            f"{DESCRIPTION} is not a model's description", where=where
+            f"{DESCRIPTION} is not a model's description", where=where, todo=_COPY_AGAIN
         ) from error
     if missing:
-        raise InvalidInputError(f"{DESCRIPTION} lacks {', '.join(sorted(missing))}", where=where)
+        raise InvalidInputError(
+            f"{DESCRIPTION} lacks {', '.join(sorted(missing))}", where=where, todo=_COPY_AGAIN
+        )
     expected = TABLE_FORMAT if "table_words" in description else FORMAT
     if description["format"] != expected or description["tokenizer"] != TOKENIZER:
         raise InvalidInputError(
@@ -223,6 +226,6 @@ def _description(data: bytes, *, where: str) -> dict[str, Any]:
         raise InvalidInputError(
             f"{DESCRIPTION} was altered: its architecture or files are not those of a model",
             where=where,
-            todo="copy the whole model directory again, or train it anew",
+            todo=_COPY_AGAIN,
         )
     return dict(description)

@@ -14,6 +14,7 @@ from sentiment.model import model_digest, model_from_files, read_model_files
 from sentiment.score import MODELS, SCORED, score_batch, verdict
 from sentiment.scoring import SCHEMA, Scoring
 
+_TEXT: Final = "text"
 NO_TEXT: Final = "no text"
 _ADDED: Final = (
     *(SCHEMA[name] for name in ("id", "probability")),
@@ -30,12 +31,16 @@ def score(
 
 @overload
 def score(
-    reviews: Sequence[str | None], model: str | Path, *, column: str = ..., table: str | None = ...
+    reviews: pd.DataFrame | pd.Series | Sequence[str | None],
+    model: str | Path,
+    *,
+    column: str = ...,
+    table: str | None = ...,
 ) -> pd.DataFrame: ...
 
 
 def score(
-    reviews: DataFrame | Sequence[str | None],
+    reviews: DataFrame | pd.DataFrame | pd.Series | Sequence[str | None],
     model: str | Path,
     *,
     column: str = "text",
@@ -43,30 +48,48 @@ def score(
 ) -> DataFrame | pd.DataFrame:
     """Score texts, as `sentiment score` does, with the model in this directory.
 
-    Texts (a list, a column of pandas) come back as a DataFrame of pandas: `text`, and the columns
-    below. A Spark DataFrame comes back with them beside its own; its texts are in `column`, and
-    Spark scores them where they are, when they are asked for. `table` is the path of the word
-    table that the model needs, where a host's store does not have it.
+    A list of texts, or a Series of pandas, comes back as a DataFrame of pandas: `text`, and the
+    columns below. A DataFrame, of pandas or Spark, comes back with them beside its own; its texts
+    are in `column`. Spark scores them where they are, when they are asked for. `table` is the
+    path of the word table that the model needs, where a host's store does not have it.
 
     Columns: `id` of the text, `probability` that it praises, `verdict`, `tokens` in it, `known`
     (the share of the tokens read that the model knows), `reason` why there is no score, or null.
 
     Raises:
-        InvalidInputError: the model is damaged, its table is missing, or the DataFrame has no such
-            column, or has one of those that are added.
+        InvalidInputError: the model is damaged, its table is missing, the DataFrame has no such
+            column, or has one of those that are added, or what is in it is no text.
     """
     files = read_model_files(Path(model))
     if isinstance(reviews, DataFrame):
         return _on_cluster(reviews, Scoring(reviews.sparkSession, files, table=table), column)
     digest = model_digest(files, where=str(model))
     loaded = MODELS.get(digest, lambda: model_from_files(files, where=str(model), table=table))
-    texts = pa.array(list(reviews), pa.string(), from_pandas=True)
-    batch = pa.RecordBatch.from_arrays([texts], ["text"])
-    return _with_scores(batch, score_batch(loaded, _readable(batch["text"]))).to_pandas()
+    frame = _frame(reviews)
+    name = column if isinstance(reviews, pd.DataFrame) else _TEXT
+    _check_columns(list(frame.columns), name)
+    try:
+        texts = pa.array(frame[name], pa.string(), from_pandas=True)
+    except pa.ArrowException as error:
+        raise InvalidInputError(
+            f"what is to be scored is not all text: {error}", todo="give texts, or None"
+        ) from error
+    added = _added(score_batch(loaded, _readable(texts)))
+    return frame.assign(**{key: value.to_pandas().to_numpy() for key, value in added.items()})
 
 
-def _on_cluster(reviews: DataFrame, scoring: Scoring, column: str) -> DataFrame:
-    names = reviews.columns
+def _frame(reviews: pd.DataFrame | pd.Series | Sequence[str | None]) -> pd.DataFrame:
+    """What is to be scored, as pandas has it, with its index."""
+    if isinstance(reviews, str):
+        raise InvalidInputError("is one text, not a list of them", todo="score([text], model)")
+    if isinstance(reviews, pd.DataFrame):
+        return reviews
+    if isinstance(reviews, pd.Series):
+        return reviews.rename(_TEXT).to_frame()
+    return pd.DataFrame({_TEXT: pd.Series(list(reviews), dtype=object)})
+
+
+def _check_columns(names: Sequence[str], column: str) -> None:
     if column not in names:
         raise InvalidInputError(
             f"there is no column {column!r}; there are {', '.join(names)}", todo="give column="
@@ -75,6 +98,10 @@ def _on_cluster(reviews: DataFrame, scoring: Scoring, column: str) -> DataFrame:
         raise InvalidInputError(
             f"the DataFrame has a column {taken[0]!r} already", todo="rename or drop it"
         )
+
+
+def _on_cluster(reviews: DataFrame, scoring: Scoring, column: str) -> DataFrame:
+    _check_columns(reviews.columns, column)
     ready = scoring.model_maker()
 
     def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -94,9 +121,15 @@ def _readable(texts: pa.Array) -> pa.RecordBatch:
 
 
 def _with_scores(batch: pa.RecordBatch, scored: pa.RecordBatch) -> pa.RecordBatch:
+    added = _added(scored)
+    return pa.RecordBatch.from_arrays(
+        [*batch.columns, *added.values()], [*batch.schema.names, *added]
+    )
+
+
+def _added(scored: pa.RecordBatch) -> dict[str, pa.Array]:
+    """The columns that are added, by name, in their order."""
     words = [None if p is None else verdict(p) for p in scored["probability"].to_pylist()]
-    added: dict[str, Any] = {name: scored[name] for name in SCORED.names}
-    added["verdict"] = pa.array(words, pa.string())
-    columns = [*batch.columns, *(added[field.name] for field in _ADDED)]
-    names = [*batch.schema.names, *(field.name for field in _ADDED)]
-    return pa.RecordBatch.from_arrays(columns, names)
+    known: dict[str, Any] = {name: scored[name] for name in SCORED.names}
+    known["verdict"] = pa.array(words, pa.string())
+    return {field.name: known[field.name] for field in _ADDED}

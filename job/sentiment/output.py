@@ -1,10 +1,12 @@
 """What people see: results on standard output, all else on standard error."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,6 +32,18 @@ def say(text: str) -> None:
 def next_step(command: str) -> None:
     """What a user would type next."""
     say(f"next: {command}")
+
+
+def submitted_job() -> str | None:
+    """The job of `sparkbundle submit` that this is: on a host, where nobody types commands."""
+    return os.environ.get("SPARKBUNDLE_JOB")
+
+
+def next_pull(result: Path) -> bool:
+    """What a user would type next to have the result of a job; False: it is here already."""
+    if job := submitted_job():
+        next_step(f"sparkbundle pull {job}:{result} {result.name}    (-i as for submit)")
+    return bool(job)
 
 
 def result_json(value: dict[str, Any]) -> None:

@@ -62,6 +62,11 @@ def parts_directory(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
+def quarantine_of(out: Path) -> Path:
+    """Where the rows go that have no score."""
+    return out.with_name(f"{out.name}.quarantine.jsonl")
+
+
 @contextmanager
 def score_parts(out: Path, run: Mapping[str, Any], *, replace: bool) -> Iterator["ScoreParts"]:
     """The parts of a run into `out`, those that an interrupted one has left included.
@@ -89,10 +94,18 @@ class ScoreParts:
         """Nothing is read or written yet."""
         self.directory = directory
         self._out = out
+        self._mine = False
 
     def begin(self, run: Mapping[str, Any], *, replace: bool) -> None:
         """Go on with the parts that are there, or begin anew."""
         theirs = self._run()
+        if theirs is None and any(self.directory.iterdir()):
+            raise InvalidInputError(
+                "is in the way, and no run of sentiment score has made it",
+                where=str(self.directory),
+                todo="move it away, or name another OUT",
+            )
+        self._mine = True
         if theirs is not None and theirs != dict(run) and not replace:
             raise _other_run(self.directory, theirs, run)
         if theirs != dict(run):
@@ -156,7 +169,7 @@ class ScoreParts:
         Raises:
             SentimentError: the disk refuses; the parts stay.
         """
-        quarantine = self._out.with_name(f"{self._out.name}.quarantine.jsonl")
+        quarantine = quarantine_of(self._out)
         if self.counts().quarantined:
             with new_file(quarantine) as file:
                 for table in self.tables():
@@ -177,7 +190,7 @@ class ScoreParts:
 
     def leave(self) -> None:
         """Without a part it is nothing."""
-        if self.directory.is_dir() and not self._spans():
+        if self._mine and self.directory.is_dir() and not self._spans():
             shutil.rmtree(self.directory, ignore_errors=True)
 
 

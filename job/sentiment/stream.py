@@ -5,6 +5,8 @@ scoring function is that of `score`; the driver writes what comes back, under th
 A batch that is made again, after a crash, has the same rows and overwrites its own files.
 """
 
+import re
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.streaming.query import StreamingQuery
 
-from sentiment.errors import InvalidInputError, SentimentError
+from sentiment.errors import FAILED, UNREACHABLE, InvalidInputError, SentimentError
 from sentiment.events import EventLog
 from sentiment.model import DESCRIPTION, model_digest, model_from_files, read_model_files
 from sentiment.scoring import SCHEMA, Scoring
@@ -29,10 +31,8 @@ from sentiment.sources import Refused, SourceOptions
 from sentiment.sources.find import find_files
 from sentiment.stream_files import LOG, NAME, FilesSource
 from sentiment.stream_rows import reviews_of
-from sentiment.stream_sink import Sink
+from sentiment.stream_sink import SPARK, Sink
 
-SPARK: Final = "spark"
-"""Below the checkpoint: what Spark writes."""
 SETTINGS: Final = {
     "spark.ui.retainedJobs": "50",
     "spark.ui.retainedStages": "50",
@@ -48,6 +48,9 @@ none what the history page would show; what a batch has left on the workers' dis
 the rest when the driver has collected its garbage.
 """
 _POLL_SECONDS: Final = 0.2
+_DAMAGED: Final = re.compile(r"log file|incomplete log|STREAMING_CHECKPOINT", re.IGNORECASE)
+"""What Spark says of a checkpoint that it cannot read."""
+_REFUSED: Final = re.compile(r"ConnectException|Connection refused|UnknownHost")
 _ROWS: Final = to_arrow_schema(SCHEMA)
 
 
@@ -140,6 +143,7 @@ class Stream:
         self._log = log
         self._table = table
         self._scoring = Scoring(spark, model.files, table=table)
+        self._gone = False
         self.failure: BaseException | None = None
 
     def start(self, checkpoint: Path) -> StreamingQuery:
@@ -176,8 +180,40 @@ class Stream:
         writer = rows.writeStream.foreachBatch(self._guarded)
         writer = writer.option("checkpointLocation", str(checkpoint / SPARK))
         if options.once:
-            return writer.trigger(availableNow=True).start()
-        return writer.trigger(processingTime=f"{options.interval} seconds").start()
+            writer = writer.trigger(availableNow=True)
+        else:
+            writer = writer.trigger(processingTime=f"{options.interval} seconds")
+        try:
+            return writer.start()
+        except (PySparkException, Py4JError) as error:
+            if interruption(error):
+                raise
+            raise self.explained(error, checkpoint) from error
+
+    def explained(self, error: Exception, checkpoint: Path) -> SentimentError:
+        """What ended the stream, in a line, and what to do."""
+        what = _message(error)
+        if _DAMAGED.search(str(error)):
+            return SentimentError(
+                f"the checkpoint is damaged: {what}",
+                where=str(checkpoint),
+                todo=f"sentiment stream repair {shlex.quote(str(checkpoint))}",
+            )
+        options = self._options
+        given = [f"{key}={value}" for key, value in options.format_options]
+        return SentimentError(
+            f"the stream ended: {what}",
+            where=str(options.folder or " ".join([str(options.format), *given])),
+            todo="mend that; then the same command goes on",
+            code=UNREACHABLE if _REFUSED.search(str(error)) else FAILED,
+        )
+
+    def look_at_folder(self) -> None:
+        """Warn once when the folder is gone, as an unmounted share is, and when it is back."""
+        folder = self._options.folder
+        if folder is not None and folder.is_dir() == self._gone:
+            self._gone = not self._gone
+            self._log.warn(f"{folder} is {'gone: nothing arrives' if self._gone else 'back'}")
 
     def _guarded(self, rows: DataFrame, number: int) -> None:
         """Py4J hands on no exception as it is: it is kept for who waits."""
@@ -198,6 +234,8 @@ class Stream:
         options = self._options
         if options.folder is not None:
             files = rows.collect()
+            if not files and not self._sink.has(number):
+                return  # Spark's first one, of a folder in which there is nothing yet
             arrived = {
                 row["name"]: _arrival(options.folder / row["name"], row["mtime"] / 1e9)
                 for row in files
@@ -235,7 +273,7 @@ class Stream:
         source, refused = find_files(
             names, root=self._options.folder, options=self._options.reading
         )
-        tables = [_refused_table(refused)] if refused else []
+        tables = [_refused_table(refused)]
         if source is not None:
             try:
                 tables.append(self._scoring.collect_source(source).table)
@@ -284,7 +322,7 @@ def running(stream: Stream, checkpoint: Path) -> Iterator[StreamingQuery]:
         query.stop()
 
 
-def wait(query: StreamingQuery, stream: Stream) -> None:
+def wait(query: StreamingQuery, stream: Stream, checkpoint: Path) -> None:
     """Until the stream ends by itself.
 
     Raises:
@@ -293,18 +331,11 @@ def wait(query: StreamingQuery, stream: Stream) -> None:
     """
     while query.isActive:
         time.sleep(_POLL_SECONDS)  # not awaitTermination: a call in py4j hears no Ctrl-C
+        stream.look_at_folder()
     if stream.failure is not None:
         raise stream.failure
     if error := query.exception():
-        raise _explained(error)
-
-
-def _explained(error: Exception) -> SentimentError:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return SentimentError(
-        f"the stream ended: {lines[0] if lines else type(error).__name__}",
-        todo="the same command goes on; a damaged checkpoint: sentiment stream repair CHECKPOINT",
-    )
+        raise stream.explained(error, checkpoint)
 
 
 def _message(error: Exception) -> str:

@@ -8,27 +8,34 @@ reviews that were scored before are duplicates, so nothing is scored twice and n
 
 import json
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sentiment.errors import InvalidInputError
-from sentiment.files import locked_directory, write_file
+from sentiment.files import locked_directory, write_file, write_json
 from sentiment.stream_files import LOG
+from sentiment.stream_sink import SCORES, SPARK, last_batch
 
-SPARK: Final = "spark"
 _LOGS: Final = ("offsets", "commits")
+_METADATA: Final = "metadata"
 _VERSION: Final = "v1"
+_ASIDE: Final = "damaged-"
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What was done: batches from `first` on are made again; `moved` files are in `aside`."""
+    """What was done: batches from `first` on are made again; `moved` files are in `aside`.
+
+    `metadata`: the stream's identity, which was missing or damaged, was given anew.
+    """
 
     first: int | None
     moved: int
     aside: Path | None
+    metadata: bool
 
 
 def repair(checkpoint: Path) -> Repair:
@@ -46,13 +53,14 @@ def repair(checkpoint: Path) -> Repair:
             todo="give the directory that --checkpoint named, OUT.checkpoint else",
         )
     with locked_directory(checkpoint):
+        metadata = _mend_metadata(directory / _METADATA)
         first = min(
             (number for number, path in _batches(directory) if _damaged(path)), default=None
         )
         if first is None:
-            return Repair(None, 0, None)
+            return Repair(None, 0, None, metadata)
         _forget_files(checkpoint, first)
-        aside = checkpoint / f"damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        aside = checkpoint / f"{_ASIDE}{time.strftime('%Y%m%d-%H%M%S')}"
         moved = 0
         for number, path in list(_batches(directory)):
             if number >= first:
@@ -61,14 +69,61 @@ def repair(checkpoint: Path) -> Repair:
                 path.rename(target)
                 path.with_name(f".{path.name}.crc").unlink(missing_ok=True)
                 moved += 1
-        return Repair(first, moved, aside)
+        return Repair(first, moved, aside, metadata)
+
+
+def _mend_metadata(path: Path) -> bool:
+    """Spark's name for the stream, a UUID: any other does as well. Whether a new one was needed."""
+    try:
+        if isinstance(json.loads(path.read_bytes())["id"], str):
+            return False
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    path.with_name(f".{path.name}.crc").unlink(missing_ok=True)
+    write_json(path, {"id": str(uuid.uuid4())})
+    return True
+
+
+def require_same_batches(checkpoint: Path, out: Path) -> None:
+    """Stop before scores are lost because the checkpoint is not the one of OUT, or OUT is new.
+
+    A batch that the checkpoint does not know would be made anew, of the files that are there now.
+
+    Raises:
+        InvalidInputError: the checkpoint was lost, or OUT was.
+    """
+    last, fresh = last_batch(out), not (out / SCORES).is_dir()
+    planned = max((number for number, _ in _known(checkpoint)), default=-1)
+    if last > planned:
+        raise InvalidInputError(
+            f"OUT has batches up to {last}, of which this checkpoint "
+            + (f"knows those up to {planned}" if planned >= 0 else "knows none")
+            + ": the others would be lost",
+            where=str(checkpoint),
+            todo="name the checkpoint that belongs to OUT, or another OUT for a new start",
+        )
+    ended = [number for number, path in _known(checkpoint) if path.parent.name == "commits"]
+    if fresh and ended:
+        raise InvalidInputError(
+            f"the batches up to {max(ended)} are done, and OUT does not have their scores",
+            where=str(checkpoint),
+            todo=f"bring OUT back; or remove {checkpoint} to score everything anew",
+        )
+
+
+def _known(checkpoint: Path) -> Iterator[tuple[int, Path]]:
+    """All batches that Spark has planned or ended; those that a repair has put aside, too."""
+    for directory in (checkpoint / SPARK, *checkpoint.glob(f"{_ASIDE}*")):
+        if directory.is_dir():
+            yield from _batches(directory)
 
 
 def _batches(directory: Path) -> Iterator[tuple[int, Path]]:
     for log in _LOGS:
-        for path in (directory / log).iterdir():
-            if path.name.isdigit():
-                yield int(path.name), path
+        if (directory / log).is_dir():
+            for path in (directory / log).iterdir():
+                if path.name.isdigit():
+                    yield int(path.name), path
 
 
 def _damaged(path: Path) -> bool:

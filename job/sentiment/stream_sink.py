@@ -14,6 +14,7 @@ time is kept in each batch's own file.
 
 import json
 import math
+import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,9 +28,13 @@ from sentiment.errors import InvalidInputError
 from sentiment.files import new_file, write_json
 from sentiment.score import json_lines, with_verdicts
 from sentiment.sources.times import spelt
+from sentiment.stream_files import LOG
 
 DESCRIPTION: Final = "stream.json"
 FORMAT: Final = 1
+SCORES: Final = "scores"
+SPARK: Final = "spark"
+"""Spark's own part of a checkpoint."""
 DUPLICATE: Final = "duplicate of a review in batch"
 LATE: Final = "late"
 _NEWEST: Final = b"newest_time"
@@ -58,8 +63,10 @@ def claim(directory: Path, about: Mapping[str, Any], *, name: str) -> None:
             f"{DESCRIPTION} cannot be read: {error}", where=str(directory), todo="name another one"
         ) from error
     other = sorted(key for key in about if theirs.get(key) != about[key])
-    if other and not _has_files(directory):
-        write_json(path, {"format": FORMAT, **about})  # of one that never came to a batch
+    if other and not _has_batches(directory):
+        # Of one that never came to a batch: what Spark has planned of it goes as well.
+        shutil.rmtree(directory / SPARK, ignore_errors=True)
+        write_json(path, {"format": FORMAT, **about})
     elif other:
         raise InvalidInputError(
             f"{name} is another stream's: its {other[0]} is {theirs.get(other[0])}, "
@@ -69,8 +76,10 @@ def claim(directory: Path, about: Mapping[str, Any], *, name: str) -> None:
         )
 
 
-def _has_files(directory: Path) -> bool:
-    return any(path.is_file() for path in directory.rglob("*") if path.name != DESCRIPTION)
+def _has_batches(directory: Path) -> bool:
+    """Of OUT: that are written; of a checkpoint: that have ended."""
+    ended = (directory / SPARK / "commits").glob("[0-9]*")
+    return last_batch(directory) >= 0 or any(ended) or (directory / LOG).exists()
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class Sink:
 
     def __init__(self, directory: Path, *, memory: Memory) -> None:
         """Learn what earlier runs have scored."""
-        self._scores = directory / "scores"
+        self._scores = directory / SCORES
         self._quarantine = directory / "quarantine"
         self._memory = memory
         for folder in (self._scores, self._quarantine):
@@ -118,7 +127,7 @@ class Sink:
         self._newest: float | None = None
         self._last = -1
         known = 0
-        for number, path in self._latest():
+        for number, path in _latest_batches(self._scores):
             if before is not None and number >= before:
                 continue
             if self._last < 0:
@@ -133,9 +142,9 @@ class Sink:
         for number, keys in self._order:
             self._batch_of.update(dict.fromkeys(keys, number))
 
-    def _latest(self) -> Iterator[tuple[int, Path]]:
-        for path in sorted(self._scores.glob("batch-*.parquet"), reverse=True):
-            yield int(path.stem.removeprefix("batch-")), path
+    def has(self, number: int) -> bool:
+        """Whether this batch, or one after it, was written before."""
+        return number <= self._last
 
     @property
     def remembered(self) -> int:
@@ -199,7 +208,7 @@ class Sink:
         if number > self._last:
             return
         self._learn(before=number)
-        for last, path in self._latest():
+        for last, path in _latest_batches(self._scores):
             if last > number:
                 (self._quarantine / f"batch-{last:09d}.jsonl").unlink(missing_ok=True)
                 path.unlink()
@@ -226,6 +235,16 @@ class Sink:
             for key in keys:
                 if self._batch_of.get(key) == number:
                     del self._batch_of[key]
+
+
+def last_batch(directory: Path) -> int:
+    """The number of the last batch that OUT has; -1: none."""
+    return next((number for number, _ in _latest_batches(directory / SCORES)), -1)
+
+
+def _latest_batches(scores: Path) -> Iterator[tuple[int, Path]]:
+    for path in sorted(scores.glob("batch-*.parquet"), reverse=True):
+        yield int(path.stem.removeprefix("batch-")), path
 
 
 def _newest_of(times: pa.ChunkedArray, *, before: float | None) -> float | None:

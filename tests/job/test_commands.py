@@ -176,6 +176,23 @@ def test_score_wants_a_suffix_it_knows_and_does_not_overwrite(
     (tmp_path / "out.csv").write_text("mine")
     assert "exists already" in message(sentiment, *words, tmp_path / "out.csv", code=1)
     assert (tmp_path / "out.csv").read_text() == "mine"
+    (tmp_path / "new.csv.quarantine.jsonl").write_text("mine")
+    assert "exists already" in message(sentiment, *words, tmp_path / "new.csv", code=1)
+    (tmp_path / "folder.csv").mkdir()
+    assert "exists" in message(sentiment, *words, tmp_path / "folder.csv", "--force", code=1)
+
+
+def test_score_does_not_write_over_what_it_reads(
+    sentiment: Sentiment, trained: Path, tmp_path: Path
+):
+    (tmp_path / "in").mkdir()
+    mine = tmp_path / "in/mine.csv"
+    mine.write_text("text\na good film\n")
+    words = ("score", "--model", trained, "--force")
+    assert "files that are scored" in message(sentiment, *words, mine, mine, code=3)
+    inside = message(sentiment, *words, tmp_path / "in", tmp_path / "in/out.csv", code=3)
+    assert "lies in SOURCE" in inside
+    assert mine.read_text() == "text\na good film\n"
 
 
 def test_json_errors_are_json(sentiment: Sentiment):

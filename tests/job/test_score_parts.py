@@ -100,6 +100,19 @@ def test_a_run_goes_on_with_the_parts_of_the_same_run_only(tmp_path):
     assert not parts_directory(out).exists(), "without a part it is nothing"
 
 
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    out = tmp_path / "out.jsonl"
+    parts_directory(out).mkdir()
+    (parts_directory(out) / "mine").write_text("precious")
+    for replace in (False, True):
+        with (
+            pytest.raises(InvalidInputError, match="is in the way"),
+            score_parts(out, RUN, replace=replace),
+        ):
+            pass
+    assert (parts_directory(out) / "mine").read_text() == "precious"
+
+
 def test_a_gap_ends_what_counts(tmp_path):
     with score_parts(tmp_path / "out.jsonl", RUN, replace=False) as parts:
         parts.add(FIRST, first=0, last=1)

@@ -216,6 +216,17 @@ def test_a_notebook_gets_what_the_command_line_gives(
     assert set(here["verdict"][:60]) == {"praise", "pan"}
     series = pd.Series([texts[0], None, float("nan")])
     assert list(notebook.score(series, path)["reason"].isna()) == [True, False, False]
+    mine = pd.DataFrame({"review": texts[:2], "n": [1, 2]}, index=[7, 9])
+    found = notebook.score(mine, path, column="review")
+    assert list(found.index) == [7, 9]
+    assert list(found.columns[:3]) == ["review", "n", "id"]
+    assert found["probability"].to_numpy() == pytest.approx(expected.probability[:2], abs=1e-6)
+    with pytest.raises(InvalidInputError, match="one text, not a list"):
+        notebook.score(texts[0], path)
+    with pytest.raises(InvalidInputError, match="not all text"):
+        notebook.score([texts[0], 5], path)
+    with pytest.raises(InvalidInputError, match="no column 'text'; there are review, n"):
+        notebook.score(mine, path)
     frame = spark.createDataFrame(list(enumerate(texts)), "number int, review string")
     there = notebook.score(frame, path, column="review").orderBy("number").toPandas()
     assert list(there["review"]) == texts

@@ -110,8 +110,15 @@ def test_what_arrives_is_scored_once_whatever_happens_to_it(streams: Streams):
     """CHECKS F15, F16: the same under another name, appended to, broken; another model."""
     first_model = load_model(streams.command.home / "model")
     run = streams.start()
+    # Spark's first batch is of an empty folder.
+    commits = streams.out.with_name("scores.checkpoint") / "spark/commits"
+    wait(run, (commits / "0").exists)
     streams.arrive("a.txt", *reviews(0, 50))
     wait(run, lambda: len(streams.rows()) == 50)
+    away = streams.inbox.rename(streams.inbox.with_name("away"))
+    wait(run, lambda: len(streams.events("warning")) == 1)
+    away.rename(streams.inbox)
+    wait(run, lambda: len(streams.events("warning")) == 2)
     streams.arrive("same.txt", *reviews(0, 50))
     wait(run, lambda: sum(e["duplicates"] for e in streams.events()) == 50)
     with (streams.inbox / "a.txt").open("a") as file:
@@ -142,12 +149,13 @@ def test_what_arrives_is_scored_once_whatever_happens_to_it(streams: Streams):
         found = np.array([row["probability"] for row in rows[part]])
         assert np.abs(found - expected).max() < 1e-6
     reasons = Counter(row["reason"].partition(":")[0] for row in streams.refused())
-    assert reasons.pop(f"{DUPLICATE} 0") == 100  # under another name, and what was appended to
+    assert reasons.pop(f"{DUPLICATE} 1") == 100  # under another name, and what was appended to
     assert reasons == {"not UTF-8": 1, "no word in it": 1, "blank": 1, "a broken .gz": 1}
     said = [event["text"] for event in streams.events("warning")]
-    assert len(said) == 2
-    assert "cannot be used" in said[0]
-    assert "from here on" in said[1]
+    assert [text.split()[-1] for text in said[:2]] == ["arrives", "back"]
+    assert "cannot be used" in said[2]
+    assert "from here on" in said[3]
+    assert len(said) == 4
     events = streams.events()
     assert sum(e["rows"] for e in events) == len(rows) + len(streams.refused())
     assert all(0 <= e["latency_p50"] <= e["latency_p99"] < 90 for e in events)
@@ -178,16 +186,25 @@ def test_a_killed_driver_and_a_damaged_checkpoint_lose_nothing_and_score_nothing
     numbers = sorted(int(path.name) for path in offsets.iterdir() if path.name.isdigit())
     for number in numbers[-2:]:
         os.truncate(offsets / str(number), 0)
+    checkpoint = offsets.parent.parent
     said = streams.once(code=1).stderr
-    assert "sentiment stream repair" in said
-    told = streams.command.json("stream", "repair", offsets.parent.parent)
-    assert told["first"] == numbers[-2]
+    assert f"do:  sentiment stream repair {checkpoint}" in said
+    (checkpoint / "spark/metadata").unlink()
+    told = streams.command.json("stream", "repair", checkpoint)
+    assert (told["first"], told["metadata"]) == (numbers[-2], True)
     streams.once()  # in batches of another size
     assert sorted(row["id"] for row in streams.rows()) == sorted(map(text_id, texts))
     model = load_model(streams.command.home / "model")
     expected = dict(zip(map(text_id, texts), score_texts(model, texts).probability, strict=True))
     for row in streams.rows():
         assert row["probability"] == pytest.approx(expected[row["id"]], abs=1e-6)
+    # Scores do not go because one of the two has gone.
+    aside = checkpoint.rename(checkpoint.with_name("aside"))
+    assert "of which this checkpoint knows none" in streams.once(code=3).stderr
+    shutil.rmtree(checkpoint)
+    aside.rename(checkpoint)
+    streams.out.rename(streams.out.with_name("lost"))
+    assert "OUT does not have their scores" in streams.once(code=3).stderr
 
 
 def test_a_full_disk_ends_it_with_the_path_and_with_room_it_goes_on(tmp_path: Path):
@@ -267,10 +284,13 @@ def test_wrong_use_is_told_before_spark_starts(streams: Streams, tmp_path: Path)
     assert "not empty, and no stream's" in refused.stderr
     other = tmp_path / "other"
     other.mkdir()
-    (tmp_path / "scores").mkdir()
-    (tmp_path / "scores/events.jsonl").touch()
+    (tmp_path / "scores/scores").mkdir(parents=True)
+    (tmp_path / "scores/scores/batch-000000003.parquet").touch()
     (tmp_path / "scores/stream.json").write_text('{"format": 1, "source": "/x", "out": "/y"}')
     assert "another stream's" in stream("stream", other, tmp_path / "scores", *model, code=3).stderr
+    inside = stream("stream", streams.inbox, streams.inbox / "out", *model, code=3).stderr
+    assert "OUT lies in SOURCE" in inside
+    assert list(streams.inbox.iterdir()) == []
     assert "Examples" in stream("stream", "--help").stdout
     assert "--checkpoint" in stream("stream", "run", "--help").stdout
     assert "no checkpoint" in stream("stream", "repair", tmp_path, code=3).stderr

@@ -17,7 +17,7 @@ from sentiment.recipes import RECIPES
 from sentiment.score import score_batch
 from sentiment.stream import WatchedModel
 from sentiment.stream_files import LOG, FilesReader
-from sentiment.stream_repair import repair
+from sentiment.stream_repair import repair, require_same_batches
 from sentiment.stream_sink import Memory, Sink, claim
 from sentiment.text import text_id
 from sentiment.vocabulary import Vocabulary
@@ -302,6 +302,7 @@ def checkpoint(tmp_path: Path) -> Path:
         offset = json.dumps({"batch": number + 1, "files": files})
         (path / f"spark/offsets/{number}").write_text(f'v1\n{{"batchWatermarkMs":0}}\n{offset}')
         (path / f"spark/commits/{number}").write_text('v1\n{"nextBatchWatermarkMs":0}')
+    (path / "spark/metadata").write_text('{"id":"6f2c"}')
     (path / LOG).write_text("".join(f'["{number}.txt", 1, 2]\n' for number in range(3)))
     return path
 
@@ -312,7 +313,8 @@ def left(checkpoint: Path, log: str) -> list[str]:
 
 def test_a_whole_checkpoint_is_left_alone(checkpoint: Path):
     before = {path: path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()}
-    assert repair(checkpoint).first is None
+    done = repair(checkpoint)
+    assert (done.first, done.metadata) == (None, False)
     assert {path: path.read_bytes() for path in checkpoint.rglob("*") if path.is_file()} == before
 
 
@@ -327,6 +329,36 @@ def test_from_the_first_damaged_batch_on_all_is_made_again(checkpoint: Path, log
     seen = [json.loads(line)[0] for line in (checkpoint / LOG).read_text().splitlines()]
     assert seen == ["0.txt", "1.txt"]
     assert repair(checkpoint).first is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"[]", b'{"id": 5}', b"\xff"])
+def test_the_streams_identity_is_given_anew(checkpoint: Path, content: bytes | None):
+    path = checkpoint / "spark/metadata"
+    path.unlink() if content is None else path.write_bytes(content)
+    (checkpoint / "spark/.metadata.crc").touch()
+    assert repair(checkpoint).metadata
+    assert isinstance(json.loads(path.read_bytes())["id"], str)
+    assert not (checkpoint / "spark/.metadata.crc").exists()
+    assert not repair(checkpoint).metadata
+
+
+def test_out_and_checkpoint_go_together(checkpoint: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    with pytest.raises(InvalidInputError, match="up to 3 are done, and OUT does not have"):
+        require_same_batches(checkpoint, out)
+    (out / "scores").mkdir(parents=True)
+    require_same_batches(checkpoint, out)
+    for number in range(4):
+        (out / f"scores/batch-{number:09d}.parquet").touch()
+    require_same_batches(checkpoint, out)
+    (checkpoint / "spark/offsets/1").write_bytes(b"")
+    assert repair(checkpoint).first == 1
+    require_same_batches(checkpoint, out)  # those that were put aside are made again
+    with pytest.raises(InvalidInputError, match="up to 3, of which this checkpoint knows none"):
+        require_same_batches(tmp_path / "new", out)
+    (out / "scores/batch-000000004.parquet").touch()
+    with pytest.raises(InvalidInputError, match=r"up to 4, of which .* knows those up to 3"):
+        require_same_batches(checkpoint, out)
 
 
 def test_the_first_batch_may_be_damaged(checkpoint: Path):

@@ -18,8 +18,8 @@ from sentiment.commands.reading import (
     table_option,
     time_option,
 )
-from sentiment.errors import INVALID_INPUT, PARTLY, USAGE, SentimentError
-from sentiment.output import next_step, result_json, result_table, say
+from sentiment.errors import INVALID_INPUT, PARTLY, USAGE, InvalidInputError, SentimentError
+from sentiment.output import next_pull, next_step, result_json, result_table, say
 from sentiment.sources import SourceOptions, find_source
 
 if TYPE_CHECKING:
@@ -159,7 +159,13 @@ def _score_source(
     master: str | None,
     as_json: bool,
 ) -> int:
-    from sentiment.score_parts import SUFFIXES, run_of, score_parts  # noqa: PLC0415
+    from sentiment.score_parts import (  # noqa: PLC0415
+        SUFFIXES,
+        parts_directory,
+        quarantine_of,
+        run_of,
+        score_parts,
+    )
 
     if out.suffix not in SUFFIXES:
         raise SentimentError(
@@ -173,12 +179,18 @@ def _score_source(
     from sentiment.files import refuse_existing  # noqa: PLC0415
     from sentiment.model import model_from_files, read_model_files  # noqa: PLC0415
 
-    refuse_existing(out, replace=force)
+    refuse_existing(out, replace=force and not out.is_dir())
+    _refuse_own_source(source, spec, out)
+    if not parts_directory(out).is_dir():
+        refuse_existing(quarantine_of(out), replace=force)
     files = read_model_files(Path(model))
     path = table_for(files, table, model=model)
     digest = model_from_files(files, where=model).digest
     run = run_of(source, model_digest=digest)
     with score_parts(out, run, replace=force) as parts:
+        if parts.done:
+            scored = parts.counts().rows
+            say(f"goes on where an interrupted run ended: {scored:,} reviews are scored")
         if parts.done < len(source.tasks):
             _score_rest(source, parts, files, table=path, master=master)
         counts = parts.counts()
@@ -203,9 +215,31 @@ def _score_source(
                 *((f"  {reason}", f"{n:,}") for reason, n in counts.reasons.items()),
             ],
         )
-    if quarantine:
+    if not next_pull(out) and quarantine:
         next_step(f"look at what was not scored: {quarantine}")
     return 0
+
+
+def _say_largest(source: "Source", portion: int) -> None:
+    """A file is not cut: an interruption begins a large one anew."""
+    task = max(source.tasks, key=lambda one: one.size)
+    if task.size > portion:
+        say(
+            f"{task.parts[0].name} ({task.size >> 20:,} MiB) is scored in one go; cut into several "
+            f"files it shows how far it is, and goes on after an interruption"
+        )
+
+
+def _refuse_own_source(source: "Source", spec: str, out: Path) -> None:
+    """In the place of the reviews OUT would be their end; among them it would be read next."""
+    target = out.resolve()
+    read = {Path(part.path).resolve() for task in source.tasks for part in task.parts}
+    if target in read or (Path(spec).is_dir() and target.is_relative_to(Path(spec).resolve())):
+        raise InvalidInputError(
+            "is one of the files that are scored" if target in read else "lies in SOURCE",
+            where=str(out),
+            todo="name another place for OUT",
+        )
 
 
 def _score_rest(
@@ -217,24 +251,24 @@ def _score_rest(
     master: str | None,
 ) -> None:
     """Score what an interrupted run has left to do, and say how far it is."""
-    from sentiment.scoring import Scoring, score_source  # noqa: PLC0415
-    from sentiment.session import find_place, spark_session  # noqa: PLC0415
+    from sentiment.scoring import PORTION_BYTES, Scoring, score_source  # noqa: PLC0415
+    from sentiment.session import cores, find_place, spark_session  # noqa: PLC0415
 
     place = find_place(master)
     say_place(place, source.path)
-    if parts.done:
-        say(f"goes on where an interrupted run ended: {parts.counts().rows:,} reviews are scored")
     began, rows, last = time.monotonic(), 0, len(source.tasks)
+    before = parts.counts().rows + parts.counts().quarantined
 
     def said(more: int, done: int) -> None:
         nonlocal rows
         rows += more
         if parts.done < last:
             rate = rows / (time.monotonic() - began)
-            say(f"{done / source.size:4.0%}  {rows:,} rows, {rate:,.0f} a second")
+            say(f"{done / source.size:4.0%}  {before + rows:,} rows, {rate:,.0f} a second")
 
     try:
         with spark_session(place, name="sentiment-score") as spark:
+            _say_largest(source, PORTION_BYTES * cores(spark))
             score_source(Scoring(spark, files, table=table), source, parts, said=said)
     except (KeyboardInterrupt, SentimentError):
         if parts.done:

@@ -249,15 +249,19 @@ def _run(
     from sentiment.files import locked_directory  # noqa: PLC0415
     from sentiment.session import find_place, interruption, spark_session  # noqa: PLC0415
     from sentiment.stream import SETTINGS, Stream, WatchedModel, about, running, wait  # noqa: PLC0415
+    from sentiment.stream_repair import require_same_batches  # noqa: PLC0415
     from sentiment.stream_sink import Sink, claim  # noqa: PLC0415
 
     watched = WatchedModel(Path(model))
     path = table_for(watched.files, table, model=model)
     told = about(options, out=out)
+    _refuse_inside(options.folder, out, name="OUT")
+    _refuse_inside(options.folder, checkpoint, name="the checkpoint")
     stack.enter_context(locked_directory(checkpoint))
     stack.enter_context(locked_directory(out))
     claim(checkpoint, told, name="the checkpoint")
     claim(out, told, name="OUT")
+    require_same_batches(checkpoint, out)
     shown = _Shown(as_json=as_json)
     place = find_place(master)
     say_place(place, options.folder or out)
@@ -272,7 +276,7 @@ def _run(
     asked = None
     try:
         with running(running_stream, checkpoint) as query:
-            wait(query, running_stream)
+            wait(query, running_stream, checkpoint)
     except (KeyboardInterrupt, Py4JError) as error:
         asked = interruption(error)
         if options.once or asked is None:
@@ -281,6 +285,18 @@ def _run(
     shown.sum(out)
     # Ctrl-C is how a stream is ended; who cancels its job is told that it did not end by itself.
     return INTERRUPTED if isinstance(asked, Terminated) else 0
+
+
+def _refuse_inside(folder: Path | None, place: Path, *, name: str) -> None:
+    """A stream that writes into the folder that it reads would go on for ever."""
+    from sentiment.errors import InvalidInputError  # noqa: PLC0415
+
+    if folder is not None and place.resolve().is_relative_to(folder.resolve()):
+        raise InvalidInputError(
+            f"{name} lies in SOURCE: the stream would read what it writes",
+            where=str(place),
+            todo=f"name a place outside of {folder}",
+        )
 
 
 class _Shown:
@@ -343,12 +359,16 @@ def repair(*, checkpoint: Path, as_json: bool) -> None:
     from sentiment.stream_repair import repair as run_repair  # noqa: PLC0415
 
     done = run_repair(checkpoint)
-    told: dict[str, Any] = {"first": done.first, "moved": done.moved}
+    told: dict[str, Any] = {"first": done.first, "moved": done.moved, "metadata": done.metadata}
     if as_json:
         result_json(told | {"aside": str(done.aside) if done.aside else None})
-    elif done.first is None:
+        return
+    if done.first is None and not done.metadata:
         click.echo("nothing to do: every file of it can be read")
-    else:
+        return
+    if done.metadata:
+        click.echo("the file that names the stream was missing or damaged: it is written anew")
+    if done.first is not None:
         click.echo(f"batches from {done.first} on are made again: {done.moved} files moved aside")
         click.echo(f"they are in {done.aside}")
-        next_step("the same sentiment stream as before")
+    next_step("the same sentiment stream as before")

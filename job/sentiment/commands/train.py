@@ -1,6 +1,5 @@
 """`sentiment train`."""
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -11,10 +10,12 @@ import click
 from sentiment.commands.reading import SEED, say_place
 from sentiment.output import (
     TrainingProgress,
+    next_pull,
     next_step,
     result_json,
     result_table,
     say,
+    submitted_job,
 )
 from sentiment.recipes import RECIPES, with_changes
 
@@ -161,7 +162,7 @@ def train(
             number = workers or cores(spark)
             planned = plan_run(spark, corpus=opened, table=table, recipe=chosen, workers=number)
         _show_plan(planned, as_json=as_json)
-        if not _job():
+        if not submitted_job():
             given = [word for word in sys.argv[1:] if word != "--plan"]
             next_step(shlex.join(["sentiment", *given]))
         return
@@ -235,15 +236,8 @@ def train(
                 ("events", str(path)),
             ],
         )
-    if job := _job():
-        next_step(f"sparkbundle pull {job}:{model} {model.name}    (-i as for submit)")
-    else:
+    if not next_pull(model):
         next_step(f"sentiment evaluate --model {model} --reviews {corpus}")
-
-
-def _job() -> str | None:
-    """The job of `sparkbundle submit` that this is: on a host, where nobody types commands."""
-    return os.environ.get("SPARKBUNDLE_JOB")
 
 
 def _picked_by_plan(changes: dict[str, int | float | str | None], *, no_plan: bool) -> bool:
