@@ -10,9 +10,10 @@ from click.core import ParameterSource
 from sparkbundle import jobs as jobs_of
 from sparkbundle import jobs_view
 from sparkbundle.commands.options import inventory_option, json_option, name_option
-from sparkbundle.jobs import RUNNING, SUCCEEDED, Target
+from sparkbundle.errors import InterruptedRunError, SparkbundleError
+from sparkbundle.jobs import RUNNING, SUCCEEDED, Job, Target
 from sparkbundle.jobs_targets import open_target
-from sparkbundle.output import next_steps, print_json, print_pairs
+from sparkbundle.output import next_steps, print_json, print_pairs, warn
 
 
 @contextmanager
@@ -33,6 +34,35 @@ def chosen(context: click.Context, *, inventory: Path | None, name: str) -> Iter
         inventory = None
     with open_target(inventory=inventory, name=name) as target:
         yield target
+
+
+@contextmanager
+def going_on(target: Target, job: Job, *, again: str, follow: bool = True) -> Iterator[None]:
+    """Say of a job that is watched in the block that it goes on, whatever ends the watching.
+
+    `again` is the command that watches it again.
+
+    Raises:
+        InterruptedRunError: Ctrl-C.
+        SparkbundleError: the connection is lost for good.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            f"you stopped watching; {job.id} goes on",
+            todo=f"{again}    or end it: sparkbundle cancel{target.options} {job.id}",
+        ) from None
+    except SparkbundleError as error:
+        if follow:
+            error.what = f"{error.what} ({job.id} goes on without us)"
+            error.todo = f"watch it again: {again}"
+        raise
+
+
+def say_lost(error: SparkbundleError) -> None:
+    """Of a connection to a job that is watched."""
+    warn(f"{error.where}: {error.what}; trying again, the job goes on")
 
 
 @click.command()

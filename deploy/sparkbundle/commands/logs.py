@@ -6,12 +6,11 @@ from pathlib import Path
 import click
 
 from sparkbundle import jobs_view
-from sparkbundle.commands.jobs import chosen
+from sparkbundle.commands.jobs import chosen, going_on, say_lost
 from sparkbundle.commands.options import inventory_option, json_option, name_option
-from sparkbundle.errors import InterruptedRunError, SparkbundleError
 from sparkbundle.jobs import Job, Target, find
 from sparkbundle.jobs_watch import Watched, output
-from sparkbundle.output import print_json, stderr_console, warn
+from sparkbundle.output import print_json, stderr_console
 
 
 @click.command()
@@ -47,7 +46,7 @@ def logs(
     with chosen(context, inventory=inventory, name=name) as target:
         found = find(target, job)
         if as_json:
-            watched = Watched(found.id, lost=_lost)
+            watched = Watched(found.id, lost=say_lost)
             text = b"".join(output(target, watched, follow=follow, tail=tail))
             known = (watched.job or found).as_json()
             print_json({**known, "text": text.decode(errors="replace")})
@@ -67,24 +66,10 @@ def show_output(
         SparkbundleError: the connection is lost for good; the job goes on (exit code 4).
     """
     stream = (sys.stderr if to_stderr else sys.stdout).buffer
-    watched = Watched(job.id, lost=_lost)
+    watched = Watched(job.id, lost=say_lost)
     again = f"sparkbundle logs -f{target.options} {job.id}"
-    try:
+    with going_on(target, job, again=again, follow=follow):
         for block in output(target, watched, follow=follow, tail=tail):
             stream.write(block)
             stream.flush()
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            f"you stopped watching; {job.id} goes on",
-            todo=f"{again}    or end it: sparkbundle cancel{target.options} {job.id}",
-        ) from None
-    except SparkbundleError as error:
-        if follow:
-            error.what = f"{error.what} ({job.id} goes on without us)"
-            error.todo = f"watch it again: {again}"
-        raise
     return watched.job or job
-
-
-def _lost(error: SparkbundleError) -> None:
-    warn(f"{error.where}: {error.what}; trying again, the job goes on")

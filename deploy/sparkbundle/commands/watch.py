@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.live import Live
 
 from sparkbundle import jobs_view, watching_view
-from sparkbundle.commands.jobs import chosen
+from sparkbundle.commands.jobs import chosen, going_on, say_lost
 from sparkbundle.commands.options import inventory_option, name_option
-from sparkbundle.errors import InterruptedRunError, SparkbundleError
 from sparkbundle.jobs import RUNNING, SUCCEEDED, Job, Target, find
 from sparkbundle.jobs_watch import Watched, output
 from sparkbundle.output import next_steps, stderr_console, warn
@@ -66,7 +65,7 @@ def _until_end(events: Iterator[Event]) -> Iterator[Event]:
 
 
 def _watch_job(target: Target, job: Job, *, as_json: bool) -> None:
-    watched = Watched(job.id, lost=_lost, events=True)
+    watched = Watched(job.id, lost=say_lost, events=True)
     again = f"sparkbundle watch{target.options} {job.id}"
     began = time.monotonic() - (job.seconds or 0.0)
 
@@ -74,28 +73,15 @@ def _watch_job(target: Target, job: Job, *, as_json: bool) -> None:
         seconds = time.monotonic() - began if job.state == RUNNING else job.seconds
         return f"{job.id}  {job.state}  {jobs_view.duration(seconds)}"
 
-    try:
+    with going_on(target, job, again=again):
         events = parse_events(output(target, watched, follow=True))
         seen = _show(events, title=title, as_json=as_json)
-    except KeyboardInterrupt:
-        raise InterruptedRunError(
-            f"you stopped watching; {job.id} goes on",
-            todo=f"{again}    or end it: sparkbundle cancel{target.options} {job.id}",
-        ) from None
-    except SparkbundleError as error:
-        error.what = f"{error.what} ({job.id} goes on without us)"
-        error.todo = f"watch it again: {again}"
-        raise
     ended = watched.job or job
     stderr_console().print(jobs_view.ending(ended), markup=False)
     if not seen:
         warn(f"{job.id} has written no figures: `sentiment train` and `sentiment stream` do")
     if not seen or ended.state != SUCCEEDED:
         next_steps(f"sparkbundle logs{target.options} {job.id}")
-
-
-def _lost(error: SparkbundleError) -> None:
-    warn(f"{error.where}: {error.what}; trying again, the job goes on")
 
 
 def _show(events: Iterator[Event], *, title: Callable[[], str], as_json: bool) -> bool:

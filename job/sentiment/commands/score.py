@@ -257,7 +257,8 @@ def _score_rest(
     place = find_place(master)
     say_place(place, source.path)
     began, rows, last = time.monotonic(), 0, len(source.tasks)
-    before = parts.counts().rows + parts.counts().quarantined
+    counts = parts.counts()
+    before = counts.rows + counts.quarantined
 
     def said(more: int, done: int) -> None:
         nonlocal rows
