@@ -19,7 +19,7 @@ from sentiment.score import NO_KNOWN_WORD, NO_LABEL, NO_WORD, ModelCache, score_
 from sentiment.score_parts import run_of, score_parts
 from sentiment.scoring import Scoring, portions, score_source
 from sentiment.session import find_place, spark_session
-from sentiment.sources import Source, SourceOptions, find_source, plan
+from sentiment.sources import Source, SourceOptions, cut_files, find_source
 from sentiment.stream_rows import reviews_of
 from sentiment.text import text_id
 from sentiment.vocabulary import Vocabulary
@@ -46,22 +46,27 @@ def review(chance: random.Random) -> str:
     return " ".join(chance.choices(KNOWN[:-6], k=chance.randint(3, 90)))
 
 
-def write(folder: Path, *, files: int, reviews: int) -> Source:
-    """A folder of text files, each a task of the plan; one review of ten cannot be scored."""
+def write(folder: Path, *, files: int, reviews: int, cut: int = 1) -> Source:
+    """A folder of text files; one review of ten cannot be scored.
+
+    Each file is a task of the plan, or about as many as it is `cut` into.
+    """
     chance = random.Random(7)
     folder.mkdir()
     for number in range(files):
         lines = [review(chance) if n % 10 else "qwx zzz" for n in range(reviews)]
         (folder / f"{number}.txt").write_text("\n".join(lines) + "\n")
-    return find_source(str(folder), SourceOptions())
+    largest = max(path.stat().st_size for path in folder.iterdir())
+    source = find_source(str(folder), SourceOptions())
+    return cut_files(source, task_bytes=2 * largest // cut if cut > 1 else largest)
 
 
+@pytest.mark.parametrize(("number", "cut"), [(4, 1), (1, 6)], ids=["files", "one large file"])
 def test_an_interrupted_run_goes_on_and_gives_what_an_undisturbed_one_does(
-    spark: SparkSession, files: dict[str, bytes], tmp_path: Path, monkeypatch
+    spark: SparkSession, files: dict[str, bytes], tmp_path: Path, number: int, cut: int
 ):
-    monkeypatch.setattr(plan, "TASK_BYTES", 1000)
-    source = write(tmp_path / "reviews", files=4, reviews=30)
-    assert len(source.tasks) == 4
+    source = write(tmp_path / "reviews", files=number, reviews=120 // number, cut=cut)
+    assert len(source.tasks) >= 4
     scoring = Scoring(spark, files)
     run = run_of(source, model_digest=scoring.digest)
     heard: list[int] = []
@@ -79,9 +84,9 @@ def test_an_interrupted_run_goes_on_and_gives_what_an_undisturbed_one_does(
     disturbed, undisturbed = tmp_path / "disturbed.jsonl", tmp_path / "undisturbed.jsonl"
     with pytest.raises(KeyboardInterrupt):
         score(disturbed, twice)
-    assert heard == [30, 30]
+    assert len(heard) == 2
     score(disturbed, twice)
-    assert heard == [30] * 4, "the rest, and nothing else"
+    assert (len(heard), sum(heard)) == (len(source.tasks), 120), "the rest, and nothing else"
     score(undisturbed, lambda *_: None)
     for name in ("{}", "{}.quarantine.jsonl"):
         one, two = (
@@ -112,8 +117,7 @@ def test_one_large_file_is_spread_over_the_cores_and_stays_in_order(
     assert np.isnan(there).sum() == np.isnan(here.probability).sum() == 300
 
 
-def test_portions_are_whole_tasks_of_about_a_size(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(plan, "TASK_BYTES", 1000)
+def test_portions_are_whole_tasks_of_about_a_size(tmp_path: Path):
     source = write(tmp_path / "reviews", files=7, reviews=10)
     size = source.tasks[0].size * 2.5
     found = list(portions(source, first=0, size=size))

@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment.errors import InvalidInputError
-from sentiment.sources import Refused, Review, SourceOptions, Tally, find_source, read_task
+from sentiment.sources import (
+    Refused,
+    Review,
+    SourceOptions,
+    Tally,
+    cut_files,
+    find_source,
+    read_task,
+)
 from sentiment.sources.labels import Unlabelled, label_of, label_of_stars, stars_of_ten
 from sentiment.sources.rules import fault_of
 from sentiment.sources.times import time_of
@@ -336,3 +344,42 @@ def test_a_time_column_is_read_from_every_kind_of_table(tmp_path):
         assert [row.time for row in read(tmp_path / name)] == [None, None]
     with pytest.raises(InvalidInputError, match="has no column 'when'"):
         read(tmp_path / "a.csv", time_column="when")
+
+
+HARMED = st.lists(
+    st.one_of(
+        st.tuples(PIECES, st.sampled_from(["0", "1"])).map(",".join).map(str.encode),
+        st.tuples(PIECES, PIECES).map(lambda row: f'"{row[0]}\n{row[1]}",1'.encode()),
+        st.sampled_from(
+            [b"", b'"never closed,1', b"\xe9t\xe9,0", b'a "quote" in it,1', b"a,b,c,d"]
+        ),
+        PIECES.map(lambda text: json.dumps({"text": text, "label": 1}).encode()),
+    ),
+    max_size=30,
+)
+
+
+@quick
+@given(
+    written=HARMED,
+    ends=st.sampled_from([b"\n", b"\r\n"]),
+    suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]),
+    task_bytes=st.integers(min_value=2, max_value=800),
+)
+def test_a_file_that_is_cut_gives_the_rows_it_gives_whole(
+    tmp_path, written, ends, suffix, task_bytes
+):
+    first = {
+        ".csv": b'text,"label"',
+        ".tsv": b"text\tlabel",
+        ".jsonl": b'{"text": "well", "label": 1}',
+        ".txt": b"\xef\xbb\xbfA film.",
+    }[suffix]
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(ends.join([first, LONG.encode() + b",1", *written]))
+    options = SourceOptions(max_chars=700, need_labels=False)
+    whole = find_source(str(path), options)
+    cut = cut_files(whole, task_bytes=task_bytes)
+    rows = [[row for task in source.tasks for row in read_task(task)] for source in (whole, cut)]
+    assert rows[0] == rows[1]
+    assert (cut.size, cut.files) == (whole.size, 1)

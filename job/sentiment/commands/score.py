@@ -20,7 +20,7 @@ from sentiment.commands.reading import (
 )
 from sentiment.errors import INVALID_INPUT, PARTLY, USAGE, InvalidInputError, SentimentError
 from sentiment.output import next_pull, next_step, result_json, result_table, say
-from sentiment.sources import SourceOptions, find_source
+from sentiment.sources import SourceOptions, cut_files, find_source
 
 if TYPE_CHECKING:
     from sentiment.score import Scores
@@ -173,7 +173,7 @@ def _score_source(
             where=str(out),
             code=USAGE,
         )
-    source = find_source(spec, reading)
+    source = cut_files(find_source(spec, reading))
     for note in source.notes:
         say(note)
     from sentiment.files import refuse_existing  # noqa: PLC0415
@@ -221,12 +221,12 @@ def _score_source(
 
 
 def _say_largest(source: "Source", portion: int) -> None:
-    """A file is not cut: an interruption begins a large one anew."""
+    """A .gz and a row group of Parquet are not cut: an interruption begins a large one anew."""
     task = max(source.tasks, key=lambda one: one.size)
     if task.size > portion:
         say(
-            f"{task.parts[0].name} ({task.size >> 20:,} MiB) is scored in one go; cut into several "
-            f"files it shows how far it is, and goes on after an interruption"
+            f"{task.parts[0].name} ({task.size >> 20:,} MiB) is scored in one go; unpacked, as "
+            f".jsonl or .csv, it shows how far it is, and goes on after an interruption"
         )
 
 

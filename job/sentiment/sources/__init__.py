@@ -5,6 +5,7 @@ Nothing here imports Spark, but `reviews_dataframe` once it is called.
 
 from typing import TYPE_CHECKING
 
+from sentiment.sources.cut import cut_files
 from sentiment.sources.find import find_source
 from sentiment.sources.model import (
     FilePart,
@@ -31,6 +32,7 @@ __all__ = [
     "Source",
     "SourceOptions",
     "Tally",
+    "cut_files",
     "find_source",
     "read_task",
     "reason_kind",

@@ -23,7 +23,7 @@ def line_limit(options: SourceOptions) -> int:
 
 @contextmanager
 def opened(part: FilePart) -> Iterator[IO[bytes]]:
-    """The bytes of a file, unpacked if it is a .gz.
+    """The bytes of a file from where the part begins, unpacked if it is a .gz.
 
     Raises:
         InvalidInputError: this host does not see the file, may not read it, or it is
@@ -31,6 +31,8 @@ def opened(part: FilePart) -> Iterator[IO[bytes]]:
     """
     try:
         with gzip.open(part.path) if part.gzip else open(part.path, "rb") as file:  # noqa: PTH123
+            if part.span:
+                file.seek(part.span[0])
             yield cast(IO[bytes], file)
     except FileNotFoundError as error:
         raise InvalidInputError(
@@ -69,16 +71,17 @@ class TextLines:
 
     Bytes that the encoding does not know become lone surrogates (PEP 383), and
     `fault` then tells the first of them since `begin`. Line ends are LF; a CR
-    before it stays in the line.
+    before it stays in the line. `number` is that of the line read last, `offset` the byte after it.
     """
 
-    def __init__(self, file: IO[bytes], *, limit: int, encoding: str) -> None:
-        """Read from `file`, holding at most `limit` bytes of a line."""
+    def __init__(self, file: IO[bytes], part: FilePart, options: SourceOptions) -> None:
+        """Read the lines of `part` from its `file`, which stands where the part begins."""
         self._file = file
-        self._limit = limit
-        self._encoding = encoding
-        self._offset = 0
-        self.number = 0
+        self._limit = line_limit(options)
+        self._encoding = options.encoding
+        self.offset = part.span[0] if part.span else 0
+        self._end = part.span[1] if part.span else None
+        self.number = part.first_line - 1
         self.begin()
 
     def begin(self) -> None:
@@ -97,12 +100,11 @@ class TextLines:
         Raises:
             OverlongLineError: it is longer than the limit; the next call gives the one after.
         """
-        raw = self._file.readline(self._limit)
-        if not raw:
+        if self.offset == self._end or not (raw := self._file.readline(self._limit)):
             raise StopIteration
         self.number += 1
-        start = self._offset
-        self._offset += len(raw)
+        start = self.offset
+        self.offset += len(raw)
         rest = self._skip_rest() if len(raw) == self._limit and raw[-1:] != b"\n" else 0
         if self.number == 1 and raw.startswith(BOM):
             raw, start = raw[len(BOM) :], start + len(BOM)
@@ -118,7 +120,7 @@ class TextLines:
             skipped += len(more)
             if more.endswith(b"\n"):
                 break
-        self._offset += skipped
+        self.offset += skipped
         return skipped
 
     def _decoded(self, raw: bytes, start: int) -> str:

@@ -73,7 +73,10 @@ class TableFormat:
 
 @dataclass(frozen=True)
 class FilePart:
-    """A file, or some row groups of a Parquet file, that one task reads from end to end.
+    """A file, or a piece of one, that one task reads from end to end.
+
+    A piece is some row groups of a Parquet file, or the bytes of `span` (from, to) of a text file:
+    whole records (`sentiment.sources.cut`).
 
     `name` is the path as messages and the corpus give it: relative to the
     source. `first_row` is the place of its first row in the source's order;
@@ -92,6 +95,7 @@ class FilePart:
     row_groups: tuple[int, ...] = ()
     rows: int = 0
     first_line: int = 1
+    span: tuple[int, int] | None = None
     label: int | None = None
     stars: int | None = None
     film: str | None = None

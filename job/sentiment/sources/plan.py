@@ -30,14 +30,16 @@ def _most_rows(part: FilePart) -> int:
     return part.size * (_MOST_UNPACKED if part.gzip else 1) + 1
 
 
-def packed(parts: Iterable[FilePart], options: SourceOptions) -> tuple[ReadTask, ...]:
+def packed(
+    parts: Iterable[FilePart], options: SourceOptions, *, task_bytes: int = TASK_BYTES
+) -> tuple[ReadTask, ...]:
     """Tasks of at most 16 MiB or 2,000 files each; a bigger file is a task of its own."""
     tasks: list[ReadTask] = []
     group: list[FilePart] = []
     size = 0
     for part in parts:
         cost = part.size * (_UNPACKED if part.gzip else 1)
-        if group and (size + cost > TASK_BYTES or len(group) >= TASK_FILES):
+        if group and (size + cost > task_bytes or len(group) >= TASK_FILES):
             tasks.append(ReadTask(parts=tuple(group), options=options))
             group, size = [], 0
         group.append(part)

@@ -35,7 +35,7 @@ def read_task(task: ReadTask, *, tally: Tally | None = None) -> Iterator[Row]:
 
 
 def read_part(part: FilePart, options: SourceOptions, tally: Tally) -> Iterator[Row]:
-    """The rows of one file, or of its row groups."""
+    """The rows of one file, or of a piece of it."""
     return _READERS[part.kind](part, options, tally)
 
 
@@ -56,7 +56,7 @@ def _whole(part: FilePart, options: SourceOptions, _: Tally) -> Iterator[Row]:
 
 def _lines(part: FilePart, options: SourceOptions, _: Tally) -> Iterator[Row]:
     """A file with one review a line."""
-    for row, (lines, text, reason) in enumerate(_each_line(part, options)):
+    for row, (lines, text, reason) in enumerate(each_line(part, options)):
         if reason:
             yield refused(part, row=row, line=lines.number, reason=reason, text=lines.head)
         else:
@@ -66,7 +66,7 @@ def _lines(part: FilePart, options: SourceOptions, _: Tally) -> Iterator[Row]:
 def _jsonl(part: FilePart, options: SourceOptions, tally: Tally) -> Iterator[Row]:
     """A file with one JSON object a line."""
     assert part.columns is not None
-    for row, (lines, text, fault) in enumerate(_each_line(part, options)):
+    for row, (lines, text, fault) in enumerate(each_line(part, options)):
         record, reason = (None, fault) if fault else _json_record(text, part.columns.text)
         if reason is not None or record is None:
             reason = reason or "malformed JSON"
@@ -77,12 +77,12 @@ def _jsonl(part: FilePart, options: SourceOptions, tally: Tally) -> Iterator[Row
             yield record_review(part, options, record, row=row, line=lines.number)
 
 
-def _each_line(
+def each_line(
     part: FilePart, options: SourceOptions
 ) -> Iterator[tuple[TextLines, str, str | None]]:
-    """The reader at each line, the line, and why it cannot be used (or None)."""
+    """The reader behind each line, the line, and why it cannot be used (or None)."""
     with opened(part) as file:
-        lines = TextLines(file, limit=line_limit(options), encoding=options.encoding)
+        lines = TextLines(file, part, options)
         while True:
             lines.begin()
             try:
@@ -115,41 +115,49 @@ def _json_record(line: str, text_key: str) -> tuple[Mapping[str, str | None] | N
 def _table(part: FilePart, options: SourceOptions, tally: Tally) -> Iterator[Row]:
     """A CSV or TSV file."""
     assert part.columns is not None and part.table is not None
-    names, form = part.columns.names, part.table
-    limit = line_limit(options)
-    csv.field_size_limit(limit)
+    names = part.columns.names
+    first = -1 if part.table.header and part.opens_file else 0
+    for row, (lines, fields, fault) in enumerate(each_record(part, options), start=first):
+        if row < 0:
+            continue
+        reason = fault or lines.fault or _field_fault(fields, names, lines)
+        record = dict(zip(names, fields, strict=False))
+        if reason:
+            text = lines.head.rstrip()
+            yield refused(part, row=row, line=lines.first, reason=reason, text=text)
+        elif not is_selected(record, options):
+            tally.not_selected += 1
+        else:
+            yield record_review(part, options, record, row=row, line=lines.first)
+
+
+def each_record(
+    part: FilePart, options: SourceOptions
+) -> Iterator[tuple[TextLines, list[str], str | None]]:
+    """The reader behind each record of a table, its fields, and why it is none (or None)."""
+    form = part.table
+    assert form is not None
+    csv.field_size_limit(line_limit(options))
     with opened(part) as file:
-        lines = TextLines(file, limit=limit, encoding=options.encoding)
+        lines = TextLines(file, part, options)
         records = csv.reader(
             lines,
             delimiter=form.delimiter,
             quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
         )
-        row = -1 if form.header else 0
         while True:
             lines.begin()
             fields: list[str] = []
-            reason: str | None = None
+            fault: str | None = None
             try:
                 fields = next(records)
             except StopIteration:
                 return
             except OverlongLineError as error:
-                reason = error.reason
+                fault = error.reason
             except csv.Error as error:
-                reason = f"malformed CSV: {error}"
-            if row >= 0:
-                reason = reason or lines.fault or _field_fault(fields, names, lines)
-                record = dict(zip(names, fields, strict=False))
-                if reason:
-                    yield refused(
-                        part, row=row, line=lines.first, reason=reason, text=lines.head.rstrip()
-                    )
-                elif not is_selected(record, options):
-                    tally.not_selected += 1
-                else:
-                    yield record_review(part, options, record, row=row, line=lines.first)
-            row += 1
+                fault = f"malformed CSV: {error}"
+            yield lines, fields, fault
 
 
 def _field_fault(fields: list[str], names: tuple[str, ...], lines: TextLines) -> str | None:
