@@ -22,9 +22,10 @@ TORCH_CPU_HASH = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa
 
 
 def requirements_of(project: Path) -> list[str]:
-    """The dependencies that a pyproject.toml declares."""
-    declared: list[str] = tomllib.loads(project.read_text())["project"]["dependencies"]
-    return declared
+    """The dependencies that a pyproject.toml declares, those of the notebook included."""
+    declared = tomllib.loads(project.read_text())["project"]
+    optional: list[str] = declared.get("optional-dependencies", {}).get("notebook", [])
+    return [*declared["dependencies"], *optional]
 
 
 def listed(path: Path) -> list[str]:
