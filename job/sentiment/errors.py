@@ -37,6 +37,10 @@ class SentimentError(Exception):
             lines.append(f"  do:  {self.todo}")
         return "\n".join(lines)
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it in a notebook: the message, not the way through the code."""
+        return [f"error: {self}"]
+
     def __reduce__(self) -> tuple[object, ...]:
         """Survive pickling: an error raised on an executor reaches the driver whole."""
         return (_rebuild, (self.what, self.where, self.todo, self.code))

@@ -132,15 +132,15 @@ def spark_session(
     place: Place,
     *,
     name: str,
-    patience: Patience | None = None,
+    watch: Watch | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[SparkSession]:
     """A Spark session at `place`, stopped when the block ends.
 
     The JVM's own messages go to a log file, not to the terminal; when the
     session cannot be had, the error names that file and shows its last lines.
-    A watch says what the application waits for; `patience` is for how long. `settings`
-    are stronger than those of the place.
+    A watch, with other patience where one is given, says what the application waits for.
+    `settings` are stronger than those of the place.
 
     Raises:
         SentimentError: Spark does not start, the cluster takes no application, a job fails,
@@ -160,7 +160,7 @@ def spark_session(
             todo=f"read {log_name}; look at the cluster: sparkbundle status",
             code=UNREACHABLE,
         ) from error
-    watch = Watch(place.master, patience or Patience())
+    watch = watch or Watch(place.master, Patience())
     watch.start(context)
     try:
         yield SparkSession(context)

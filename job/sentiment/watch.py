@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from py4j.protocol import Py4JError
@@ -15,6 +16,7 @@ from pyspark import SparkContext
 
 from sentiment.output import say
 
+ON_DEMAND: Final = "spark.dynamicAllocation.enabled"
 _PROBE_SECONDS = 3.0
 
 
@@ -51,6 +53,7 @@ class Watch:
 
     `gone` says why the cluster is given up, and stays None as long as it is not.
     From then on every Spark job is cancelled, so that whoever waits for one goes on.
+    An application that takes executors on demand lacks none while no job of it runs.
     """
 
     def __init__(self, master: str, patience: Patience) -> None:
@@ -60,12 +63,14 @@ class Watch:
         self._patience = patience
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._on_demand = False
         self._said = False
         self._had_executors = False
         self._without_since: float | None = None
 
     def start(self, context: SparkContext) -> None:
         """Begin to look at a Spark that has started."""
+        self._on_demand = context.getConf().get(ON_DEMAND, "false") == "true"
         if self._master.startswith("spark://"):
             self._thread = threading.Thread(target=self._run, args=(context,), daemon=True)
             self._thread.start()
@@ -81,6 +86,9 @@ class Watch:
         while not self._ended.wait(self._patience.look):
             try:
                 executors = _executors(context)
+                if self._on_demand:
+                    self._look_on_demand(context, executors)
+                    continue
                 if time.monotonic() - started >= self._patience.say:
                     self._say_what_is_missing(executors, context)
                 self._look(context, executors)
@@ -102,12 +110,9 @@ class Watch:
         if executors:
             self._had_executors, self._without_since = True, None
             return
-        now = time.monotonic()
-        if self._without_since is None:
-            self._without_since = now
-            if self._had_executors:
-                say("all executors are lost: waiting for the cluster")
-        seconds = now - self._without_since
+        if self._without_since is None and self._had_executors:
+            say("all executors are lost: waiting for the cluster")
+        seconds = self._seconds_without()
         if answers(self._master):
             if self._had_executors and seconds >= self._patience.idle:
                 self.gone = f"it has given no executor for {seconds:.0f} s"
@@ -115,6 +120,25 @@ class Watch:
             self.gone = f"no executor is left and its master has not answered for {seconds:.0f} s"
         if self.gone:
             context.cancelAllJobs()
+
+    def _look_on_demand(self, context: SparkContext, executors: int) -> None:
+        if executors or not context.statusTracker().getActiveJobsIds():
+            self._said, self._without_since = False, None
+            return
+        seconds = self._seconds_without()
+        if not answers(self._master):
+            if seconds >= self._patience.silent:
+                self.gone = f"its master has not answered for {seconds:.0f} s"
+                context.cancelAllJobs()
+        elif seconds >= self._patience.say and not self._said:
+            self._said = True
+            say("waiting for cores: another application holds them all (sparkbundle status)")
+
+    def _seconds_without(self) -> float:
+        """Since it is known that there is no executor."""
+        now = time.monotonic()
+        self._without_since = self._without_since or now
+        return now - self._without_since
 
 
 def _executors(context: SparkContext) -> int:

@@ -16,7 +16,7 @@ import pytest
 from sentiment import session
 from sentiment.errors import UNREACHABLE, SentimentError
 from sentiment.session import Place, find_place, spark_session
-from sentiment.watch import Patience
+from sentiment.watch import Patience, Watch
 from tests.conftest import Sentiment
 
 HURRY = Patience(look=0.2, say=1.0, silent=5.0)
@@ -79,7 +79,10 @@ def all_cores_held(cluster: Sentiment) -> Iterator[None]:
 
 
 def test_that_cores_are_missing_is_said_once(cluster: Sentiment, place: Place, capfd):
-    with all_cores_held(cluster), spark_session(place, name="waiter", patience=HURRY):
+    with (
+        all_cores_held(cluster),
+        spark_session(place, name="waiter", watch=Watch(place.master, HURRY)),
+    ):
         time.sleep(2)
     said = [line for line in capfd.readouterr().err.splitlines() if "waiting for cores" in line]
     assert said == ["waiting for cores: 0 of 1 so far; another application may hold the others"]
@@ -95,7 +98,7 @@ def test_a_master_that_restarts_ends_nothing_and_a_cluster_that_ends_ends_the_jo
     ending = threading.Thread(target=down)
     with (
         pytest.raises(SentimentError, match="the cluster went away: no executor is left") as caught,
-        spark_session(place, name="left-alone", patience=HURRY) as spark,
+        spark_session(place, name="left-alone", watch=Watch(place.master, HURRY)) as spark,
     ):
         numbers = spark.sparkContext.parallelize(range(8), 8)
         assert numbers.sum() == 28  # there is an executor
