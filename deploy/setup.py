@@ -15,7 +15,7 @@ from setuptools.command.build_py import build_py
 from setuptools.errors import SetupError
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = {"roles": "roles", "playbooks": "deploy/playbooks"}
+FOLDERS = {"roles": "roles", "playbooks": "deploy/playbooks", "notebooks": "job/notebooks"}
 LOCKS = (
     "job/requirements.lock",
     "job/requirements-cpu.lock",

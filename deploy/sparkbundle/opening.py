@@ -26,7 +26,8 @@ from sparkbundle.proxy import Proxy
 from sparkbundle.reach import reaching
 from sparkbundle.tunnel import Tunnel, dial_here
 
-SPARK, HISTORY, APP = "spark", "history", "app"
+NOTEBOOK, SPARK, HISTORY, APP = "notebook", "spark", "history", "app"
+PAGES = (NOTEBOOK, SPARK, HISTORY, APP)
 _SECRETS = "/etc/sparkbundle/secrets.json"
 _CLUSTER = "/etc/sparkbundle/cluster.json"
 
@@ -49,7 +50,7 @@ def opened(asked: OpenOptions) -> Iterator[Proxy]:
         SparkbundleError: the cluster is not up or not reached, or the page does not answer.
     """
     if asked.inventory is None:
-        pages, history = _pages_here(asked.name), None
+        pages, history = pages_here(asked.name), None
         with _running(asked, pages, history) as proxy:
             yield proxy
         return
@@ -95,7 +96,12 @@ def _start(page: str, pages: Pages, history: str | None) -> str:
     return applications[0]  # the newest: so the master sorts them
 
 
-def _pages_here(name: str) -> Pages:
+def pages_here(name: str, *, base: str = "") -> Pages:
+    """The pages of the cluster on this machine with this name; `base` as for Pages.
+
+    Raises:
+        PreflightError: it is not up.
+    """
     place = state.cluster_place(name)
     record, secrets = state.read_record(place), read_secrets(place)
     if record is None or secrets is None:
@@ -109,6 +115,7 @@ def _pages_here(name: str) -> Pages:
         master=urlsplit(record.ui).netloc,
         addresses=(HOST,),
         resolve=_resolve_here,
+        base=base,
     )
 
 

@@ -45,9 +45,15 @@ class Pages:
         addresses: Iterable[str],
         fixed: Iterable[str] = (),
         resolve: Resolve = lambda _name: None,
+        base: str = "",
     ) -> None:
-        """`master` and `fixed` are such as 10.0.3.11:8080, `addresses` have no port."""
+        """`master` and `fixed` are such as 10.0.3.11:8080, `addresses` have no port.
+
+        `base` is the path of the proxy itself, as the browser sees it: "" or such as "/spark".
+        """
         self.master = master
+        self.base = base
+        self.prefix = f"{base}{PREFIX}"
         self._dial = dial
         self._ui_key = ui_key
         self._addresses = frozenset(address.lower() for address in addresses)
@@ -84,7 +90,7 @@ class Pages:
                     "Accept-Encoding": "identity",
                     "Authorization": f"Bearer {token(self._ui_key)}",
                     # Spark puts it before its own links.
-                    "X-Forwarded-Context": f"{PREFIX}{netloc}",
+                    "X-Forwarded-Context": f"{self.prefix}{netloc}",
                 },
             )
             return connection.getresponse()
@@ -147,7 +153,7 @@ class Pages:
                 known = self.admits(netloc)
             except SparkbundleError:
                 known = False  # a worker's page can be read while the master is away
-            return f"{PREFIX}{netloc}".encode() if known else found[0]
+            return f"{self.prefix}{netloc}".encode() if known else found[0]
 
         return _ADDRESS.sub(path, body)
 
@@ -160,7 +166,7 @@ class Pages:
         if not parts.netloc and not parts.path.startswith("/"):
             return location
         rest = location.partition("//")[2][len(parts.netloc) :] if parts.netloc else location
-        prefix = f"{PREFIX}{netloc}"
+        prefix = f"{self.prefix}{netloc}"
         # Spark knows the prefix, and may have set it already.
         return rest if rest.startswith(f"{prefix}/") else prefix + (rest or "/")
 

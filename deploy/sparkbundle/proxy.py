@@ -6,6 +6,7 @@ import shutil
 import socketserver
 import sys
 import threading
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -43,15 +44,14 @@ class Proxy(ThreadingHTTPServer):
             PreflightError: the port is taken.
         """
         try:
-            super().__init__((ports.HOST, port), _Handler)
+            handler = partial(_Handler, pages=pages, start=f"{pages.prefix}{start}/")
+            super().__init__((ports.HOST, port), handler)
         except OSError as error:
             raise PreflightError(
                 f"port {port} is taken by {ports.holder(port)}",
                 where=ports.HOST,
                 todo="leave --port out: a free one is chosen",
             ) from error
-        self.pages = pages
-        self.start = f"{PREFIX}{start}/"
         self.netloc = f"{ports.HOST}:{self.server_port}"
         self.door = Door(self.server_port)
 
@@ -81,11 +81,113 @@ class Proxy(ThreadingHTTPServer):
             warn(f"a page was not shown: {type(error).__name__}: {error}")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Proxy
+class PagesHandler(BaseHTTPRequestHandler):
+    """Shows `pages` to whoever asks, who begins at the path `start`."""
+
     timeout = _IDLE_SECONDS
     # The browser is spared a wait for what comes after: each answer ends its connection.
     protocol_version = "HTTP/1.0"
+
+    def __init__(self, *request: Any, pages: Pages, start: str) -> None:
+        """Answer a request, as the server gives it."""
+        self._pages = pages
+        self._start = start
+        super().__init__(*request)
+
+    def do_GET(self) -> None:
+        """Show a page of the cluster."""
+        path = urlsplit(self.path).path
+        if path == "/":
+            self._redirect(self._start)
+            return
+        if not self.path.startswith(PREFIX):
+            self._lost()
+            return
+        netloc, slash, rest = self.path.removeprefix(PREFIX).partition("/")
+        try:
+            if not self._pages.admits(netloc):
+                self._say(HTTPStatus.FORBIDDEN, "This is no page of the cluster.")
+            elif not slash:
+                self._redirect(f"{self._pages.prefix}{netloc}/")
+            else:
+                self._forward(netloc, f"/{rest}")
+        except SparkbundleError as error:
+            where = f"{error.where}: " if error.where else ""
+            self._say(HTTPStatus.BAD_GATEWAY, f"{where}{error.what}. {error.todo}")
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _lost(self) -> None:
+        """A link that begins at the root is meant at the page it was found on."""
+        ours, came = self._pages.prefix, urlsplit(self.headers.get("Referer", "")).path
+        if came.startswith(ours):
+            netloc = came.removeprefix(ours).partition("/")[0]
+            self._redirect(f"{ours}{netloc}{self.path}")
+        else:
+            self._say(HTTPStatus.NOT_FOUND, "There is no such page.")
+
+    def _forward(self, netloc: str, path: str) -> None:
+        sent = {name: self.headers[name] for name in _SENT if name in self.headers}
+        pages = self._pages
+        with pages.ask(netloc, path, method=self.command, headers=sent) as answer:
+            kind = answer.headers.get_content_type()
+            turned = None
+            if kind in _TURNED and self.command == "GET":
+                turned = pages.turn(answer.read())
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in _KEPT_BACK:
+                    self.send_header(name, value)
+            if location := answer.headers.get("Location"):
+                self._send_location(pages.turn_redirect(location, at=netloc))
+            length = answer.length if turned is None else len(turned)
+            if length is not None and self.command == "GET":
+                self.send_header("Content-Length", str(length))
+            self._end_headers()
+            if turned is not None:
+                self.wfile.write(turned)
+            elif self.command == "GET":
+                shutil.copyfileobj(answer, self.wfile, _BLOCK)
+
+    def _redirect(self, path: str) -> None:
+        self.send_response_only(HTTPStatus.FOUND)
+        self._send_location(path)
+        self._send(b"")
+
+    def _send_location(self, location: str) -> None:
+        # A proxy before this one puts its own path before that of a location.
+        self.send_header("Location", location.removeprefix(self._pages.base))
+
+    def _say(self, status: HTTPStatus, text: str) -> None:
+        self.send_response_only(status)
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self._send(
+            b"<!doctype html><title>sparkbundle</title><p>" + html.escape(text).encode() + b"\n"
+        )
+
+    def _send(self, page: bytes) -> None:
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(page)))
+        self.send_header("Cache-Control", "no-store")
+        self._end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(page)
+
+    def _end_headers(self) -> None:
+        self.send_header("Referrer-Policy", "same-origin")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: a request may have the key in it."""
+
+
+class _Handler(PagesHandler):
+    """The same for one browser only."""
+
+    server: Proxy
 
     def parse_request(self) -> bool:
         """Let nobody get further than this who has no business here, whatever the method."""
@@ -119,62 +221,6 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return True
 
-    def do_GET(self) -> None:
-        """Show a page of the cluster."""
-        path = urlsplit(self.path).path
-        if path == "/":
-            self._redirect(self.server.start)
-            return
-        if not self.path.startswith(PREFIX):
-            self._lost()
-            return
-        netloc, slash, rest = self.path.removeprefix(PREFIX).partition("/")
-        try:
-            if not self.server.pages.admits(netloc):
-                self._say(HTTPStatus.FORBIDDEN, "This is no page of the cluster.")
-            elif not slash:
-                self._redirect(f"{PREFIX}{netloc}/")
-            else:
-                self._forward(netloc, f"/{rest}")
-        except SparkbundleError as error:
-            where = f"{error.where}: " if error.where else ""
-            self._say(HTTPStatus.BAD_GATEWAY, f"{where}{error.what}. {error.todo}")
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def _lost(self) -> None:
-        """A link that begins at the root is meant at the page it was found on."""
-        ours = f"http://{self.server.netloc}{PREFIX}"
-        came = self.headers.get("Referer", "")
-        if came.startswith(ours):
-            netloc = came.removeprefix(ours).partition("/")[0]
-            self._redirect(f"{PREFIX}{netloc}{self.path}")
-        else:
-            self._say(HTTPStatus.NOT_FOUND, "There is no such page.")
-
-    def _forward(self, netloc: str, path: str) -> None:
-        sent = {name: self.headers[name] for name in _SENT if name in self.headers}
-        pages = self.server.pages
-        with pages.ask(netloc, path, method=self.command, headers=sent) as answer:
-            kind = answer.headers.get_content_type()
-            turned = None
-            if kind in _TURNED and self.command == "GET":
-                turned = pages.turn(answer.read())
-            self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in _KEPT_BACK:
-                    self.send_header(name, value)
-            if location := answer.headers.get("Location"):
-                self.send_header("Location", pages.turn_redirect(location, at=netloc))
-            length = answer.length if turned is None else len(turned)
-            if length is not None and self.command == "GET":
-                self.send_header("Content-Length", str(length))
-            self._end_headers()
-            if turned is not None:
-                self.wfile.write(turned)
-            elif self.command == "GET":
-                shutil.copyfileobj(answer, self.wfile, _BLOCK)
-
     def _welcome(self, *, new: bool) -> None:
         """Give the cookie and lead on.
 
@@ -186,33 +232,3 @@ class _Handler(BaseHTTPRequestHandler):
         if new:
             self.send_header("Set-Cookie", self.server.door.cookie)
         self._send(page)
-
-    def _redirect(self, path: str) -> None:
-        self.send_response_only(HTTPStatus.FOUND)
-        self.send_header("Location", path)
-        self._send(b"")
-
-    def _say(self, status: HTTPStatus, text: str) -> None:
-        self.send_response_only(status)
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
-        self._send(
-            b"<!doctype html><title>sparkbundle</title><p>" + html.escape(text).encode() + b"\n"
-        )
-
-    def _send(self, page: bytes) -> None:
-        self.send_header("Content-Type", "text/html; charset=utf-8")
-        self.send_header("Content-Length", str(len(page)))
-        self.send_header("Cache-Control", "no-store")
-        self._end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(page)
-
-    def _end_headers(self) -> None:
-        self.send_header("Referrer-Policy", "same-origin")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: a request may have the key in it."""

@@ -1,4 +1,4 @@
-"""What travels with the package: roles, playbooks, locks and the job.
+"""What travels with the package: roles, playbooks, locks, notebooks and the job.
 
 A wheel of sparkbundle has them inside, under `sparkbundle/bundled` (see setup.py). An editable
 install uses those of its checkout.
@@ -39,6 +39,15 @@ def playbooks() -> Path:
         PreflightError: it is neither in the package nor in a checkout.
     """
     return _find("playbooks", "deploy/playbooks")
+
+
+def notebooks() -> Path:
+    """The directory of the notebooks.
+
+    Raises:
+        PreflightError: it is neither in the package nor in a checkout.
+    """
+    return _find("notebooks", "job/notebooks")
 
 
 def locks() -> Locks:

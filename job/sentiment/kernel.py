@@ -54,12 +54,14 @@ def write_kernels(
     *,
     profiles: Mapping[str, Mapping[str, str]],
     environment: Mapping[str, str] | None = None,
-) -> None:
+) -> list[str]:
     """Write the kernels' specifications below `folder`, which is one of Jupyter's data folders.
 
     One for each profile, a title with its Spark settings; the first is the notebooks' own, NAME.
-    `environment` is that of all of them. Source: jupyter-client, "Kernel specs".
+    `environment` is that of all of them. Returns their names. Source: jupyter-client, "Kernel
+    specs".
     """
+    names = []
     for number, (title, settings) in enumerate(profiles.items()):
         name = f"{NAME}-{number + 1}" if number else NAME
         extension = f"--IPKernelApp.extra_extensions={__name__}"
@@ -72,6 +74,8 @@ def write_kernels(
         }
         (folder / "kernels" / name).mkdir(parents=True, exist_ok=True)
         write_json(folder / "kernels" / name / "kernel.json", spec)
+        names.append(name)
+    return names
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from sparkbundle import opening
+from sparkbundle import notebook, opening, state
 from sparkbundle.commands.host_options import hosts_or_here
 from sparkbundle.commands.options import inventory_option, json_option, name_option
-from sparkbundle.output import print_json, stderr_console
+from sparkbundle.output import Steps, print_json, stderr_console
 from sparkbundle.proxy import Proxy
 
 
 @click.command("open")
-@click.argument("page", type=click.Choice((opening.SPARK, opening.HISTORY, opening.APP)))
+@click.argument("page", type=click.Choice(opening.PAGES))
 @inventory_option
 @name_option("Name of the cluster on this machine, where no inventory is given.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
@@ -23,6 +23,12 @@ from sparkbundle.proxy import Proxy
     type=click.IntRange(1024, 65535),
     show_default="a free one",
     help="Port of 127.0.0.1 at which the page is shown.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="~/sparkbundle-notebooks",
+    help="Folder of the notebooks.",
 )
 @json_option
 @click.pass_context
@@ -34,23 +40,33 @@ def open_page(
     name: str,
     no_browser: bool,
     port: int | None,
+    folder: Path | None,
     as_json: bool,
 ) -> None:
-    """Open a web page of the cluster in your browser, until Ctrl-C.
+    """Open a web page of the cluster in your browser.
 
-    PAGE is spark (the master, its workers, running applications), history (ended
-    applications) or app (the newest running application). The pages are shown at an
-    address of this machine, over SSH, to the one browser that comes with the key in it.
+    PAGE is notebook (JupyterLab, with Spark ready), spark (the master, its workers, running
+    applications), history (ended applications) or app (the newest running application).
+    Spark's pages are shown until Ctrl-C at an address of this machine, over SSH, to the one
+    browser that comes with the key in it. The notebook server is begun when it is first
+    opened, and ends with the cluster.
 
     \b
     Examples:
+      sparkbundle open notebook
       sparkbundle open spark
       sparkbundle open history -i hosts.yml
       sparkbundle open app -i hosts.yml --no-browser --port 8080
     """
-    asked = opening.OpenOptions(
-        page=page, inventory=hosts_or_here(context, inventory), name=name, port=port or 0
-    )
+    inventory = hosts_or_here(context, inventory)
+    if page == opening.NOTEBOOK:
+        if inventory is not None:
+            raise click.UsageError("notebook is for the cluster on this machine: leave -i out")
+        _open_notebook(name, folder=folder, port=port, no_browser=no_browser, as_json=as_json)
+        return
+    if folder is not None:
+        raise click.UsageError("--folder is for notebook")
+    asked = opening.OpenOptions(page=page, inventory=inventory, name=name, port=port or 0)
     with opening.opened(asked) as proxy:
         try:
             _announce(proxy, page=page, as_json=as_json)
@@ -58,6 +74,23 @@ def open_page(
             threading.Event().wait()
         except KeyboardInterrupt:
             stderr_console().print(f"closed: {proxy.netloc} no longer answers")
+
+
+def _open_notebook(
+    name: str, *, folder: Path | None, port: int | None, no_browser: bool, as_json: bool
+) -> None:
+    with Steps(total=1).step("start the notebook server") as step:
+        server = notebook.ensure(name, folder=folder, port=port, step=step)
+    if as_json:
+        print_json({"url": server.url, "page": opening.NOTEBOOK, "port": server.port})
+    else:
+        click.echo(server.url)
+    sys.stdout.flush()
+    page = notebook.redirect_file(state.cluster_place(name), server)
+    console = stderr_console()
+    if not no_browser and not opening.show(page.as_uri()):
+        console.print("no browser can be opened here: open the address above in yours")
+    console.print("the address signs in whoever has it; the server ends with: sparkbundle down")
 
 
 def _announce(proxy: Proxy, *, page: str, as_json: bool) -> None:
