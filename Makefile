@@ -1,6 +1,6 @@
 # Thin: each target is one command. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-hosts test-job test-deploy hosts lint bench lock clean
+.PHONY: help setup demo test test-hosts test-job test-deploy hosts long lint bench lock clean
 BIN := .venv/bin
 BESIDE := $(addprefix tests/job/test_,shipping.py story.py watch.py ways_of_scoring.py)
 
@@ -16,19 +16,22 @@ demo: setup ## the whole story on this machine, on real reviews
 test: setup lint ## lint, then the tests: job and deploy at the same time, then on real hosts
 	@$(MAKE) --no-print-directory --jobs=2 test-job test-deploy
 	@$(MAKE) --no-print-directory test-hosts WHICH="not long"
-	@echo "left out: the faults on hosts that take minutes each (marked long): make hosts has them"
+	@echo "left out: tests that take minutes each (marked long): make long has them"
 
 # Each has clusters of its own; some of the job's go with deploy's, so that both take about as
 # long.
 test-job:
-	@$(BIN)/pytest -p no:cacheprovider tests/job $(BESIDE:%=--ignore=%)
+	@$(BIN)/pytest -p no:cacheprovider -m "not long" tests/job $(BESIDE:%=--ignore=%)
 
 test-deploy:
-	@$(BIN)/pytest -p no:cacheprovider tests/deploy tests/test_demo.py tests/test_documents.py $(BESIDE)
+	@$(BIN)/pytest -p no:cacheprovider -m "not long" tests/deploy tests/test_demo.py tests/test_documents.py $(BESIDE)
 
 # Alone, because it needs both cores. Its hosts are machines that Vagrant makes here. Where that
 # cannot be, it is left out with a line that says why; with CI set, that is an error.
 hosts: setup test-hosts ## every test on real hosts: LXC machines that Vagrant makes here, as root
+
+long: setup ## the tests that make test leaves out: faults and places that take minutes each
+	@$(BIN)/pytest -p no:cacheprovider -m long tests
 
 test-hosts:
 	@$(BIN)/pytest -p no:cacheprovider tests/cluster $(if $(WHICH),-m "$(WHICH)")

@@ -25,6 +25,7 @@ from sparkbundle.launch import (
     write_settings,
 )
 from sparkbundle.master import Application
+from sparkbundle.notebook import server_of
 from sparkbundle.output import Step, Steps
 from sparkbundle.plan import ClusterOptions, prepare, with_fresh_ports
 from sparkbundle.smoke import ROLE as SMOKE
@@ -50,7 +51,10 @@ class DaemonStatus:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterStatus:
-    """A cluster now. `up`: it was started and not stopped. `healthy`: every daemon works."""
+    """A cluster now. `up`: it was started and not stopped. `healthy`: every daemon works.
+
+    `notebook` is the address of its notebook server, without the token; empty where none runs.
+    """
 
     name: str
     up: bool
@@ -58,6 +62,7 @@ class ClusterStatus:
     record: ClusterRecord | None = None
     daemons: tuple[DaemonStatus, ...] = ()
     applications: tuple[Application, ...] = ()
+    notebook: str = ""
     leftovers: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -70,6 +75,7 @@ class ClusterStatus:
             "healthy": self.healthy,
             "daemons": [asdict(daemon) for daemon in self.daemons],
             "applications": [asdict(application) for application in self.applications],
+            "notebook": self.notebook or None,
             "leftovers": self.leftovers,
         }
 
@@ -244,7 +250,13 @@ def status(name: str) -> ClusterStatus:
         record=record,
         daemons=tuple(rows),
         applications=answer.applications if answer else (),
+        notebook=_notebook(place),
     )
+
+
+def _notebook(place: ClusterPlace) -> str:
+    server = server_of(place)
+    return server.address if server is not None and server.answers() else ""
 
 
 def stop(name: str, *, purge: bool = False, steps: Steps) -> StopReport:

@@ -41,9 +41,14 @@ class NotebookServer:
     folder: str
 
     @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
     def url(self) -> str:
         """The address that signs a browser in."""
-        return f"http://{HOST}:{self.port}/lab?token={self.token}"
+        return f"{self.address}/lab?token={self.token}"
 
     def answers(self) -> bool:
         """Whether it is there, and it is this very server: it takes the token."""

@@ -2,6 +2,7 @@
 
 Its daemons run in a mount namespace of their own, in which the driver's folder is empty.
 The driver knows the cluster as on a host of it: by its URL and a spark-defaults.conf.
+Long: on real hosts, which share no folder either, the same is learned in tests/cluster.
 """
 
 import json
@@ -21,6 +22,7 @@ from tests.conftest import Sentiment
 
 from .conftest import TRAINING, Scored
 
+pytestmark = pytest.mark.long
 # Not `SparkSubmit`: the JVM of the smoke job's driver may be about to end.
 DAEMON = re.compile(r"org\.apache\.spark\.deploy\.(master\.Master|worker\.Worker)\b")
 HIDE = "mount -t tmpfs none {folder} && exec {command}"

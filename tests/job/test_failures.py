@@ -86,6 +86,7 @@ def await_rounds(run: "subprocess.Popen[str]", events: Path, number: int) -> int
     return rounds(events)
 
 
+@pytest.mark.long
 def test_without_an_executor_and_its_driver_it_learns_the_same(
     sentiment: Sentiment, train: Run, trained: Path
 ):

@@ -69,6 +69,8 @@ def _pairs(found: ClusterStatus, tables: tuple[WordTable, ...]) -> dict[str, obj
     pairs |= {daemon.name: _describe(daemon) for daemon in found.daemons}
     pairs |= {one.id: _application(one) for one in found.applications}
     pairs |= {f"word table {one.digest[:SHORT]}": _table(one) for one in tables}
+    if found.notebook:
+        pairs["notebook"] = f"{found.notebook} (sparkbundle open notebook)"
     if found.leftovers:
         pairs["left over"] = f"{found.leftovers} processes of an interrupted run"
     return pairs

@@ -1,0 +1,284 @@
+"""`sparkbundle open notebook`: the server of the cluster on this machine, and who gets in."""
+
+import http.client
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import websocket
+from jupyter_client import BlockingKernelClient
+
+from sparkbundle import ports
+from tests.deploy.conftest import CommandLine, wait_until
+
+ADDRESS = "http://127.0.0.1"
+
+
+@dataclass
+class Server:
+    """A notebook server, asked as a browser or a stranger would."""
+
+    run: CommandLine
+    port: int
+    token: str
+
+    def ask(
+        self, path: str, *, method: str = "GET", body: Any = None, token: str = "", host: str = ""
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Host": host or f"127.0.0.1:{self.port}"}
+        if token:
+            headers["Authorization"] = f"token {token}"
+        text = None if body is None else json.dumps(body)
+        connection.request(method, path, body=text, headers=headers)
+        with connection.getresponse() as answer:
+            return answer.status, answer.read()
+
+    def json(self, path: str, *, method: str = "GET", body: Any = None) -> Any:
+        status, text = self.ask(path, method=method, body=body, token=self.token)
+        assert status < 300, text
+        return json.loads(text) if text else None
+
+    def processes(self) -> list[psutil.Process]:
+        return self.run.processes("default", "notebook")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    run = CommandLine(tmp_path_factory.mktemp("notebook"))
+    size = ("--workers", "2", "--cores-per-worker", "1", "--memory-per-worker", "512m")
+    try:
+        run("up", *size)
+        opened = run.json("open", "notebook", "--no-browser")
+        yield Server(run, opened["port"], opened["url"].partition("token=")[2])
+    finally:
+        run("down", "--purge")
+        assert not run.processes("default")
+
+
+@pytest.fixture(scope="module")
+def kernel(server: Server) -> Iterator["Kernel"]:
+    made = Kernel(server)
+    yield made
+    made.end()
+
+
+class Kernel:
+    """A kernel of the server's; `run` is a cell."""
+
+    def __init__(self, server: Server, name: str = "sparkbundle") -> None:
+        self.server = server
+        self.id = server.json("/api/kernels", method="POST", body={"name": name})["id"]
+        directory = server.run.directory("default") / "conf" / "notebook" / "run"
+        (file,) = directory.glob(f"kernel-{self.id}.json")
+        self.client = BlockingKernelClient(connection_file=str(file))
+        self.client.load_connection_file()
+        self.client.start_channels()
+        self.client.wait_for_ready(timeout=60)
+
+    def run(self, code: str) -> tuple[str, str]:
+        """The status of a cell, and all that it shows."""
+        shown: list[str] = []
+
+        def hear(message: dict[str, Any]) -> None:
+            content = message["content"]
+            data = content.get("data", {}).get("text/plain", "")
+            shown.append(content.get("text") or data or "\n".join(content.get("traceback", [])))
+
+        reply = self.client.execute_interactive(code, output_hook=hear, timeout=120)
+        return reply["content"]["status"], "".join(shown)
+
+    def end(self) -> None:
+        self.client.stop_channels()
+        self.server.ask(f"/api/kernels/{self.id}", method="DELETE", token=self.server.token)
+
+
+def test_only_the_token_lets_in(server: Server):
+    for path, stranger in {"/lab": 302, "/api/kernels": 403, "/spark/": 302}.items():
+        assert server.ask(path)[0] == stranger, path
+        assert server.ask(path, token="wrong")[0] == stranger, path
+    assert server.ask("/tensorboard/data/plugins_listing")[0] in {302, 403}
+    assert server.ask("/api/kernels", token=server.token)[0] == 200
+    body = {"name": "sparkbundle"}
+    assert server.ask("/api/kernels", method="POST", body=body)[0] == 403
+    assert server.json("/api/kernels") == []
+
+
+def test_a_page_of_another_name_is_refused(server: Server):
+    for host in ("evil.example", f"evil.example:{server.port}"):
+        assert server.ask("/api/kernels", token=server.token, host=host)[0] == 403
+
+
+def test_no_other_host_is_reached_through_it(server: Server):
+    for path in ("/proxy/192.0.2.7:22/", "/proxy/absolute/192.0.2.7:22/", "/proxy/10.0.3.11:8080/"):
+        status, text = server.ask(path, token=server.token)
+        assert (status, b"allow" in text.lower()) == (403, True), path
+
+
+def test_only_this_machine_reaches_it_and_nobody_sees_the_token(server: Server):
+    processes = server.processes()
+    listens = {
+        connection.laddr.ip
+        for process in processes
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listens == {"127.0.0.1"}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            assert not any(server.token in word for word in process.cmdline()), process
+    holding = [
+        path
+        for path in server.run.home.rglob("*")
+        if path.is_file() and not path.is_symlink() and server.token.encode() in path.read_bytes()
+    ]
+    assert len(holding) >= 2
+    for path in holding:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_websocket_needs_the_token_too(server: Server, kernel: Kernel):
+    address = f"ws://127.0.0.1:{server.port}/api/kernels/{kernel.id}/channels"
+    with pytest.raises(websocket.WebSocketBadStatusException) as caught:
+        websocket.create_connection(address, timeout=20)
+    assert caught.value.status_code == 403
+    header = [f"Authorization: token {server.token}"]
+    websocket.create_connection(address, timeout=20, header=header).close()
+
+
+def test_sparks_pages_need_the_servers_token_and_around_it_sparks_own(server: Server):
+    status, page = server.ask("/spark/", token=server.token)
+    assert status == 302
+    record = json.loads((server.run.directory("default") / "cluster.json").read_text())
+    master = record["ui"].removeprefix("http://")
+    status, page = server.ask(f"/spark/at/{master}/", token=server.token)
+    assert status == 200 and b"worker-1" in page and b"/spark/at/127.0.0.1:" in page
+    for stranger in (f"/spark/at/{master}/json/", f"/spark/at/{master}/"):
+        assert server.ask(stranger)[0] in {302, 403}
+    assert server.ask(f"/spark/at/127.0.0.1:{server.port}/api/status", token=server.token)[0] == 403
+    port = int(master.rpartition(":")[2])
+    for around in ("/", "/json/", "/metrics/master/json/"):
+        assert server.ask(f"/proxy/{port}{around}", token=server.token)[0] == 403
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.request("GET", around)
+        assert connection.getresponse().status == 403
+    sockets = [p for p in server.processes() if "sparkbundle.tile" in p.cmdline()]
+    for path in (Path(process.cmdline()[-2]) for process in sockets):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, "another user could open it"
+    assert sockets
+
+
+def test_spark_is_there_when_a_cell_names_it(server: Server, kernel: Kernel):
+    assert kernel.run("1 + 1") == ("ok", "2")
+    assert server.run.json("status")["applications"] == [], "nobody has asked for Spark"
+    status, shown = kernel.run("spark.range(1000).repartition(4).count()")
+    assert status == "ok" and shown.endswith("1000")
+    (application,) = server.run.json("status")["applications"]
+    assert application["name"] == "notebook"
+    assert kernel.run("spark.sparkContext.uiWebUrl")[1].startswith("'http://127.0.0.1:")
+    status, shown = kernel.run("spark.range(3).selectExpr('nonsense(id)')")
+    assert status == "error" and "UNRESOLVED_ROUTINE" in shown
+
+
+def test_an_idle_kernel_gives_its_cores_back(server: Server, kernel: Kernel):
+    kernel.run("spark.range(10).count()")
+    wait_until(lambda: server.run.json("status")["applications"][0]["cores"] == 0)
+    assert kernel.run("spark.range(10).count()")[0] == "ok"
+
+
+def test_more_than_the_cluster_has_is_refused_at_once(kernel: Kernel):
+    status, shown = kernel.run("%spark_settings spark.executor.memory=64g")
+    assert status == "error" and "64g is more than a worker of this cluster has: 512m" in shown
+    assert "Traceback" not in shown
+    status, shown = kernel.run("%spark_settings memory=64g")
+    assert status == "error" and "'memory' is no setting" in shown
+    assert kernel.run("spark.range(10).count()")[1].endswith("10"), "the settings of before stay"
+    status, shown = kernel.run("%spark_settings spark.cores.max=1")
+    assert status == "ok" and "spark.cores.max=1" in shown
+    assert kernel.run("spark.conf.get('spark.cores.max')")[1] == "'1'"
+
+
+def test_it_runs_already(server: Server):
+    assert server.run.json("status")["notebook"] == f"{ADDRESS}:{server.port}"
+    assert "sparkbundle open notebook" in server.run("status").stdout
+    again = server.run.json("open", "notebook", "--no-browser")
+    assert again["url"] == f"{ADDRESS}:{server.port}/lab?token={server.token}"
+    for option, value in {"--folder": "/tmp", "--port": str(server.port + 1)}.items():
+        refused = server.run("open", "notebook", option, value, code=3)
+        assert f"runs already, with {option}" in refused.stderr
+    assert len([p for p in server.processes() if "jupyterlab" in p.cmdline()]) == 1
+
+
+def test_the_bundles_notebooks_are_there_and_the_users_stay(server: Server):
+    folder = server.run.home / "sparkbundle-notebooks"
+    listed = {one["name"] for one in server.json("/api/contents")["content"]}
+    brought = {path.name for path in Path("job/notebooks").glob("*.ipynb")}
+    assert brought and brought <= listed == {path.name for path in folder.iterdir()}
+
+
+def test_a_browser_that_is_opened_is_signed_in(server: Server, tmp_path: Path):
+    seen = tmp_path / "seen"
+    script = tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}\n')
+    script.chmod(0o755)
+    server.run("open", "notebook", BROWSER=str(script))
+    address = wait_until(lambda: seen.exists() and seen.read_text())
+    assert address.startswith("file://") and server.token not in address
+    page = Path(address.removeprefix("file://"))
+    assert server.token in page.read_text() and stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert (
+        "no browser can be opened" in server.run("open", "notebook", BROWSER="", DISPLAY="").stderr
+    )
+
+
+def test_a_cluster_that_dies_is_told_within_seconds_and_used_again_when_it_is_back(
+    server: Server, kernel: Kernel
+):
+    assert kernel.run("spark.range(10).count()")[0] == "ok"
+    daemons = [
+        p
+        for role in ("master", "worker-1", "worker-2")
+        for p in server.run.processes("default", role)
+    ]
+    for process in daemons:
+        process.kill()
+    began = time.monotonic()
+    status, shown = kernel.run("spark.range(10).count()")
+    assert status == "error" and "the cluster went away: its master has not answered" in shown
+    assert "Traceback" not in shown
+    status, shown = kernel.run("spark.range(10).count()")
+    assert status == "error" and "the master does not answer" in shown and "sparkbundle up" in shown
+    assert time.monotonic() - began < 45, "not after a minute"
+    server.run("up")
+    assert kernel.run("spark.range(10).count()")[1].endswith("10")
+
+
+def test_it_ends_with_the_cluster_and_begins_where_it_is_told(server: Server):
+    server.run("down")
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", server.port)) != 0
+    assert not server.run.processes("default")
+    refused = server.run("open", "notebook", "--no-browser", code=3)
+    assert "cluster 'default' is not up" in refused.stderr
+    server.run("up", "--workers", "1", "--cores-per-worker", "1", "--memory-per-worker", "512m")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = str(other.getsockname()[1])
+        refused = server.run("open", "notebook", "--no-browser", "--port", taken, code=3)
+        assert f"port {taken} is taken by process {os.getpid()}" in refused.stderr
+    chosen = str(ports.choose_free())
+    folder = server.run.home / "elsewhere"
+    opened = server.run.json(
+        "open", "notebook", "--no-browser", "--port", chosen, "--folder", str(folder)
+    )
+    assert opened["port"] == int(chosen) and list(folder.glob("*.ipynb"))
