@@ -82,7 +82,7 @@ class Kernel:
         (file,) = directory.glob(f"kernel-{self.id}.json")
         self.client = BlockingKernelClient(connection_file=str(file))
         self.client.load_connection_file()
-        self.client.start_channels()
+        self.client.start_channels(hb=False)  # a slow machine would count as dead
         self.client.wait_for_ready(timeout=60)
 
     def run(self, code: str) -> tuple[str, str]:
@@ -143,7 +143,8 @@ def test_only_this_machine_reaches_it_and_nobody_sees_the_token(server: Server):
     ]
     assert len(holding) >= 2
     for path in holding:
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+        way = [path, *path.parents][: -len(server.run.home.parents)]
+        assert any(stat.S_IMODE(one.stat().st_mode) & 0o077 == 0 for one in way), path
 
 
 def test_a_websocket_needs_the_token_too(server: Server, kernel: Kernel):
@@ -173,7 +174,7 @@ def test_sparks_pages_need_the_servers_token_and_around_it_sparks_own(server: Se
         assert connection.getresponse().status == 403
     sockets = [p for p in server.processes() if "sparkbundle.tile" in p.cmdline()]
     for path in (Path(process.cmdline()[-2]) for process in sockets):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, "another user could open it"
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, "another user could open it"
     assert sockets
 
 
