@@ -7,6 +7,7 @@ what is drawn, `add_and_apply` adds to it, `new_max` says how much of it is kept
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -114,6 +115,18 @@ class Chart:
             self.rows = self._last(self.rows)
             self._draw()
         return self
+
+    @contextmanager
+    def live(self) -> Iterator[Self]:
+        """Show the chart below the cell that runs.
+
+        When the block ends, its picture takes its place: that is saved with the notebook.
+        """
+        handle = _show(self)
+        try:
+            yield self
+        finally:
+            _keep(self, handle)
 
     def picture(self) -> go.Figure:
         """What is drawn now, as a figure that moves no more and needs no running kernel."""
@@ -256,7 +269,7 @@ class EventChart:
         The cell runs until the `end` event is there, `seconds` are over, `alive` is False (say
         `lambda: process.poll() is None`), or it is interrupted: what writes the file goes on. With
         `background` it ends at once and a thread draws, until then or until `stop`. At last the
-        picture takes the widget's place, so that it is saved with the notebook.
+        picture takes the chart's place, as in `Chart.live`.
 
         Raises:
             InvalidInputError: it is no event file.
@@ -295,8 +308,7 @@ class EventChart:
         except KeyboardInterrupt:
             say(f"no longer followed; what writes {self.path} goes on")
         finally:
-            if handle is not None:
-                handle.update(self.chart.picture())
+            _keep(self.chart, handle)
 
     def _follow_quietly(
         self, handle: Any, until: float | None, alive: Callable[[], bool] | None
@@ -308,8 +320,8 @@ class EventChart:
             say(f"error: {error}")
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The chart as the file is now."""
-        return self.draw().chart._repr_mimebundle_(**options)
+        """The picture of what the file tells now."""
+        return _bundle(self.draw().chart.picture(), **options)
 
 
 def training(path: Path | str, *, most: int | None = None) -> EventChart:
@@ -424,3 +436,9 @@ def _show(chart: Chart) -> Any:
     from IPython.display import display  # noqa: PLC0415
 
     return display(chart, display_id=True) if get_ipython() is not None else None
+
+
+def _keep(chart: Chart, handle: Any) -> None:
+    """Put the picture in the place of the chart that was shown."""
+    if handle is not None:
+        handle.update(_bundle(chart.picture()), raw=True)
