@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -21,7 +21,7 @@ from sentiment.events import Event, read_events
 from sentiment.output import say
 
 Kind = Literal["lines", "points", "bars"]
-Rows = pd.DataFrame | Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]]
+Rows: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]] | Sequence[Sequence[Any]]
 COLOURS: Final = (
     *("#3b6ea8", "#d1603d", "#2e8b57", "#8a5fa8", "#b08a2e"),
     *("#4aa3a2", "#b03a48", "#6b6b6b", "#7fa650", "#c46fa0"),
@@ -266,8 +266,9 @@ class EventChart:
     ) -> None:
         """Show the chart, and draw it whenever the file grows.
 
-        The cell runs until the `end` event is there, `seconds` are over, `alive` is False (say
-        `lambda: process.poll() is None`), or it is interrupted: what writes the file goes on. With
+        The cell runs until the `end` event is there or, if `alive` is given, until that is False
+        (say `lambda: process.poll() is None`; the file may be of an earlier run at first). It
+        ends, too, after `seconds`, and when it is interrupted: what writes the file goes on. With
         `background` it ends at once and a thread draws, until then or until `stop`. At last the
         picture takes the chart's place, as in `Chart.live`.
 
@@ -302,7 +303,8 @@ class EventChart:
             while True:
                 over = self._stop.is_set() or (alive is not None and not alive())
                 self.draw()  # after the question: what was written at last is drawn, too
-                if over or self._ended or (until is not None and time.monotonic() > until):
+                over = over or (self._ended and alive is None)
+                if over or (until is not None and time.monotonic() > until):
                     break
                 self._stop.wait(_LOOK_SECONDS)
         except KeyboardInterrupt:
@@ -435,7 +437,9 @@ def _show(chart: Chart) -> Any:
     from IPython.core.getipython import get_ipython  # noqa: PLC0415 - only notebooks have it
     from IPython.display import display  # noqa: PLC0415
 
-    return display(chart, display_id=True) if get_ipython() is not None else None
+    if get_ipython() is None:
+        return None
+    return display(chart, display_id=True)  # type: ignore[no-untyped-call]
 
 
 def _keep(chart: Chart, handle: Any) -> None:

@@ -252,6 +252,7 @@ def test_a_cell_runs_until_the_writer_is_gone_and_draws_what_it_wrote_last(tmp_p
         asked.append(len(chart.chart.rows))
         with event_log(path, resume=True) as log:  # what it does last, after the chart has looked
             log.write("round", **round_of(len(asked), 0.5))
+            log.write("end")  # as a file has it that is of an earlier run
         return len(asked) < 3
 
     chart.follow(alive=alive)
