@@ -1,5 +1,9 @@
-"""Scores in a notebook: of a list of texts here, of a Spark DataFrame on its cluster."""
+"""Scores in a notebook: of a list of texts here, of a Spark DataFrame on its cluster.
 
+And the folder in which this project's notebooks work.
+"""
+
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, overload
@@ -16,11 +20,31 @@ from sentiment.scoring import SCHEMA, Scoring
 
 _TEXT: Final = "text"
 NO_TEXT: Final = "no text"
+FOLDER_VARIABLE: Final = "SENTIMENT_NOTEBOOK_FOLDER"
 _ADDED: Final = (
     *(SCHEMA[name] for name in ("id", "probability")),
     StructField("verdict", StringType()),
     *(SCHEMA[name] for name in ("tokens", "known", "reason")),
 )
+
+
+def working_folder(*needed: str) -> Path:
+    """The folder that the notebooks of this project share: ./talk, or $SENTIMENT_NOTEBOOK_FOLDER.
+
+    It is made if need be. `needed` are the names in it that an earlier notebook has made.
+
+    Raises:
+        InvalidInputError: one of them is not there.
+    """
+    folder = Path(os.environ.get(FOLDER_VARIABLE, "talk")).absolute()
+    if missing := [name for name in needed if not (folder / name).exists()]:
+        raise InvalidInputError(
+            f"there is no {' and no '.join(missing)} here yet",
+            where=str(folder),
+            todo="run the notebook 1-the-talk.ipynb first: it makes them in some minutes",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @overload
