@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import tempfile
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def telling(events: list[dict[str, Any]]) -> list[float]:
     """Milliseconds of the driver for each event `layers`."""
     return [
         (event["time"] - before["time"]) * 1e3
-        for before, event in zip(events, events[1:], strict=False)
+        for before, event in pairwise(events)
         if event["event"] == "layers"
     ]
 

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sentiment.board.projector import shown
+from sentiment.board.run_log import RunLog
 from sentiment.board.runs import Runs
 from sentiment.events import EventLog, event_log
 from tests.conftest import Sentiment
@@ -233,6 +236,42 @@ def test_files_of_one_name_are_two_runs_and_one_that_is_none_is_passed_over(tmp_
     board.runs.close()
 
 
+PARTS = st.sampled_from(
+    "event time round batch rounds_made train_loss shards seconds layers name weights low high "
+    "counts rows scored praise start layers".split()
+)
+VALUES = st.recursive(
+    st.none() | st.integers() | st.floats() | PARTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PARTS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example({"rounds_made": 1 << 63}, "start")
+@example({"round": 1 << 63}, "round")
+@example(
+    {
+        "round": 1,
+        "layers": [{"name": "\ud800", "weights": {"low": -1e200, "high": 1e200, "counts": [1]}}],
+    },
+    "layers",
+)
+@given(
+    st.dictionaries(PARTS, VALUES, max_size=8),
+    st.sampled_from(["start", "round", "layers", "epoch", "batch", "end"]),
+)
+def test_an_event_that_is_not_as_it_should_be_disturbs_nothing(
+    tmp_path: Path, values: dict[str, Any], kind: str
+):
+    log = RunLog(tmp_path)
+    log.take({**values, "event": kind})
+    log.take({"event": "round", "round": 3, "time": 1.0, "train_loss": 0.5})
+    log.close()
+    read = EventAccumulator(str(tmp_path)).Reload()
+    assert (3, 0.5) in [(one.step, one.value) for one in read.Scalars("loss/training")]
+
+
 def test_words_of_any_characters_are_a_line_each():
     words = ["film", "très", "a\tb", "a\nb", "\x1b[31m", "a\u2028b", "映画", "\x85"]
     lines = [shown(word) for word in words]
@@ -312,11 +351,24 @@ class OverSocket(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def getter(connect: Callable[[], http.client.HTTPConnection]) -> Callable[[str], Any]:
+def cookie_of(connection: http.client.HTTPConnection, path: str) -> str:
+    """What a browser is given for the address with the token, and sent on to."""
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (302, "/")
+    cookie, _, rules = answer.headers["Set-Cookie"].partition("; ")
+    assert {"HttpOnly", "SameSite=Strict"} <= set(rules.split("; "))
+    connection.close()
+    return cookie
+
+
+def getter(
+    connect: Callable[[], http.client.HTTPConnection], *, cookie: str = ""
+) -> Callable[[str], Any]:
     def get(path: str) -> Any:
         connection = connect()
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Cookie": cookie.encode()})
             answer = connection.getresponse()
             body = answer.read()
             assert answer.status == 200, (path, answer.status, body)
@@ -333,9 +385,17 @@ def test_it_serves_tensorboard_and_shows_a_training_that_goes_on(
     """The folder is empty at first; a training begins in it, then a second one."""
     (tmp_path / "runs").mkdir()
     with serving(command, "runs", "--table", table, "--words", "30") as told:
-        port = int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/", told["url"]).group(1))
+        address = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/\?token=(.+))", told["url"])
         assert told["runs"] == []
-        get = getter(lambda: http.client.HTTPConnection("127.0.0.1", port, timeout=60))
+
+        def connect() -> http.client.HTTPConnection:
+            return http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=60)
+
+        cookie = cookie_of(connect(), address[2])
+        get = getter(connect, cookie=cookie)
+        for wrong in ("", cookie[:-1] + "é", cookie.replace(address[1], "1")):
+            with pytest.raises(AssertionError, match="403"):
+                getter(connect, cookie=wrong)("/data/plugin/scalars/tags")
         assert b"<html" in get("/")
         with event_log(tmp_path / "runs/model.events.jsonl") as log:
             start(log)
@@ -421,6 +481,7 @@ def test_wrong_use_is_one_message(command: Sentiment, tmp_path: Path):
     assert "there is no event yet" in refused("half.jsonl", *once)
     assert "no word table" in refused("model.events.jsonl", *once, "--words", "5")
     assert "--once writes into --logs" in refused("--once", code=2)
+    assert "begins with /" in refused("--path-prefix", "board", code=2)
     assert "one of them" in refused("--port", "1", "--socket", "s", code=2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -9,7 +9,7 @@ from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from sentiment.board.summaries import Histogram, summaries_of
+from sentiment.board.summaries import Histogram, first_step, summaries_of
 from sentiment.events import Event
 
 FILE: Final = "events.out.tfevents.sentiment"
@@ -36,13 +36,14 @@ class RunLog:
 
     def take(self, event: Event) -> None:
         """Write what is to be shown of an event, at the time that it has."""
-        time = float(event.get("time", 0.0))
+        told = event.get("time")
+        time = float(told) if isinstance(told, int | float) else 0.0
         if not self._begun:
             self._begun = True
             self._write(time, 0, file_version="brain.Event:2")
             self._forget_from(0, time)  # only a second start is one that takes back
-        if event["event"] == "start":
-            self._forget_from(event.get("rounds_made", 0) + 1, time)
+        if (first := first_step(event)) is not None:
+            self._forget_from(first, time)
         summaries = summaries_of(event)
         if summaries is None:
             return
@@ -90,7 +91,7 @@ def _proto(histogram: Histogram) -> HistogramProto:
         max=histogram.high,
         num=sum(histogram.counts),
         sum=sum(middle * count for middle, count in middles),
-        sum_squares=sum(middle**2 * count for middle, count in middles),
+        sum_squares=sum(middle * middle * count for middle, count in middles),
         bucket_limit=[right for _, right, _ in bars],
         bucket=[count for *_, count in bars],
     )

@@ -12,6 +12,7 @@ from typing import Any, Final
 from tensorboard import program
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from sentiment.board.guard import Guarded
 from sentiment.errors import LOCKED, InvalidInputError, SentimentError
 
 ADDRESS: Final = "127.0.0.1"
@@ -141,12 +142,19 @@ class _Quiet(WSGIRequestHandler):
 
 
 class _Server:
-    """A server of TensorBoard's (program.TensorBoardServer) on a socket that listens already."""
+    """A server of TensorBoard's (program.TensorBoardServer) on a socket that listens already.
+
+    On a port it asks for a token; of a Unix socket the file's mode says who may use it.
+    """
 
     def __init__(self, app: Any, flags: Any, listener: socket.socket) -> None:
-        self._prefix = flags.path_prefix
-        self._address = listener.getsockname()
-        host = f"unix://{self._address}" if listener.family == socket.AF_UNIX else ADDRESS
+        address = listener.getsockname()
+        if listener.family == socket.AF_UNIX:
+            host = self._url = f"unix://{address}"
+        else:
+            host, port, root = ADDRESS, address[1], f"{flags.path_prefix}/"
+            app = Guarded(app, port=port, root=root)
+            self._url = f"http://{host}:{port}{root}?token={app.token}"
         self._server: BaseWSGIServer = make_server(
             host, 0, app, threaded=True, request_handler=_Quiet, fd=listener.fileno()
         )
@@ -158,6 +166,4 @@ class _Server:
         self._server.shutdown()
 
     def get_url(self) -> str:
-        if isinstance(self._address, str):
-            return f"unix://{self._address}"
-        return f"http://{ADDRESS}:{self._address[1]}{self._prefix}/"
+        return self._url

@@ -8,9 +8,11 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sentiment.events import Event
+
+_LAST_STEP: Final = (1 << 62) - 1
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,16 @@ def summaries_of(event: Event) -> Summaries | None:
     made = _MADE.get(event["event"])
     try:
         return made(event) if made else None
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         return None  # not as this version writes it
+
+
+def first_step(event: Event) -> int | None:
+    """The round that a run begins with, or goes on with from a checkpoint; None: it is no start."""
+    made = event.get("rounds_made", 0)
+    if event["event"] != "start" or not isinstance(made, int) or not 0 <= made < _LAST_STEP:
+        return None
+    return made + 1
 
 
 def _round(event: Event) -> Summaries:
@@ -55,7 +65,7 @@ def _round(event: Event) -> Summaries:
         scalars["seconds/slowest worker"] = slowest
         scalars["seconds/worker in the middle"] = middle
         scalars["skew/slowest worker to the one in the middle"] = _ratio(slowest, middle)
-    return Summaries(event["round"], _finite(scalars))
+    return Summaries(_step(event["round"]), _finite(scalars))
 
 
 def _epoch(event: Event) -> Summaries:
@@ -63,19 +73,19 @@ def _epoch(event: Event) -> Summaries:
         "loss/validation": event.get("validation_loss"),
         "error/validation": _rest(event.get("validation_accuracy")),
     }
-    return Summaries(event["round"], _finite(scalars))
+    return Summaries(_step(event["round"]), _finite(scalars))
 
 
 def _layers(event: Event) -> Summaries:
     scalars: dict[str, Any] = {}
     histograms = {}
     for layer in event["layers"]:
+        name = str(layer["name"]).encode(errors="replace").decode()
         for kind in ("weight", "update", "gradient"):
-            scalars[f"{kind}_norm/{layer['name']}"] = layer.get(f"{kind}_norm")
+            scalars[f"{kind}_norm/{name}"] = layer.get(f"{kind}_norm")
             if told := layer.get(f"{kind}s"):
-                shown = Histogram(told["low"], told["high"], tuple(told["counts"]))
-                histograms[f"{kind}s/{layer['name']}"] = shown
-    return Summaries(event["round"], _finite(scalars), histograms)
+                histograms[f"{kind}s/{name}"] = _histogram(told)
+    return Summaries(_step(event["round"]), _finite(scalars), histograms)
 
 
 def _batch(event: Event) -> Summaries:
@@ -93,7 +103,7 @@ def _batch(event: Event) -> Summaries:
             for name in ("quarantined", "duplicates", "late")
         },
     }
-    return Summaries(event["batch"], _finite(scalars))
+    return Summaries(_step(event["batch"]), _finite(scalars))
 
 
 _MADE: Mapping[str, Callable[[Event], Summaries]] = {
@@ -102,6 +112,20 @@ _MADE: Mapping[str, Callable[[Event], Summaries]] = {
     "epoch": _epoch,
     "batch": _batch,
 }
+
+
+def _step(number: Any) -> int:
+    """As TensorBoard's format can have it."""
+    if not 0 <= number <= _LAST_STEP:
+        raise ValueError(f"no step: {number}")
+    return int(number)
+
+
+def _histogram(told: Mapping[str, Any]) -> Histogram:
+    low, high = float(told["low"]), float(told["high"])
+    if not math.isfinite(high - low) or not told["counts"]:
+        raise ValueError(f"no buckets: {low} to {high}")
+    return Histogram(low, high, tuple(map(int, told["counts"])))
 
 
 def _rest(share: float | None) -> float | None:

@@ -77,6 +77,8 @@ def board(
         raise click.UsageError("--once writes into --logs DIR: give that")
     if port is not None and socket_path is not None:
         raise click.UsageError("--port or --socket: give one of them")
+    if path_prefix and not path_prefix.startswith("/"):
+        raise click.BadParameter("give a path that begins with /", param_hint="--path-prefix")
     _require_tensorboard()
     from sentiment.board.following import check_place  # noqa: PLC0415
     from sentiment.board.runs import Runs  # noqa: PLC0415
