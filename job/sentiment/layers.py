@@ -13,8 +13,8 @@ from torch import Tensor
 
 BUCKETS: Final = 30
 SAMPLE: Final = 100_000
-"""Of a larger tensor so many evenly spaced values are in the histogram: it takes half a
-millisecond then, however many weights there are."""
+"""Of a larger tensor so many values are in the histogram: it takes some milliseconds then, however
+many weights there are."""
 _DIGITS: Final = 6
 
 
@@ -40,7 +40,7 @@ Gradients = Mapping[str, Distribution]
 def distribution(values: Tensor) -> Distribution:
     """The distribution of a tensor of any shape; values that are no finite numbers count nowhere.
 
-    The norm is of all values, the histogram of at most SAMPLE of them.
+    The norm is of all values, the histogram of at most SAMPLE of them, drawn once for a size.
     """
     flat = values.detach().flatten()
     norm = float(torch.linalg.vector_norm(flat, dtype=torch.float64))
@@ -61,10 +61,13 @@ def distribution(values: Tensor) -> Distribution:
 
 
 def _sample(flat: Tensor) -> Tensor:
-    """Evenly spaced, by no fixed stride: that could meet the same columns of a matrix only."""
+    """Drawn by a chance of its own, the same places every time.
+
+    Evenly spaced ones could meet the same columns of a matrix only.
+    """
     if len(flat) <= SAMPLE:
         return flat
-    return flat[torch.arange(SAMPLE) * len(flat) // SAMPLE]
+    return flat[torch.randint(len(flat), (SAMPLE,), generator=torch.Generator().manual_seed(0))]
 
 
 def _rounded(value: float) -> float:
