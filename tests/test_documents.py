@@ -63,5 +63,6 @@ def test_every_command_has_a_page_or_a_line_in_the_readme():
         "evaluate",
         "score",
         "films",
+        "board",
     ):
         assert f"sentiment {command}" in text

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from sentiment import __version__
+from sentiment.commands.board import board
 from sentiment.commands.evaluate import evaluate
 from sentiment.commands.films import films
 from sentiment.commands.ingest import ingest
@@ -43,7 +44,7 @@ def cli(debug: bool) -> None:
     del debug  # read in main(), which sees errors of every command
 
 
-for command in (ingest, vectors, train, evaluate, score, stream, films):
+for command in (ingest, vectors, train, evaluate, score, stream, films, board):
     cli.add_command(command)
 
 

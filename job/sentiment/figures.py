@@ -4,10 +4,10 @@ from typing import Any
 
 from sentiment.checkpoint import Checkpoint
 from sentiment.corpus import Corpus
-from sentiment.loop import Measured
+from sentiment.layers import Distribution, distribution
+from sentiment.loop import Measured, state_from_bytes
 from sentiment.preparation import Prepared
-from sentiment.recipes import Recipe
-from sentiment.rounds import Round
+from sentiment.rounds import Job, Round, learning_rate
 from sentiment.strategy import RoundResult
 from sentiment.vectors import WordTable
 
@@ -32,13 +32,14 @@ def start_figures(
     }
 
 
-def round_figures(which: Round, recipe: Recipe, result: RoundResult) -> dict[str, Any]:
-    """What a round came to; `shards`: each worker's part."""
+def round_figures(which: Round, job: Job, result: RoundResult) -> dict[str, Any]:
+    """What a round came to; `shards`: each worker's part. The learning rate is its last step's."""
     total = result.total
     return {
-        "round": which.number(recipe) + 1,
+        "round": which.number(job.recipe) + 1,
         "epoch": which.epoch + 1,
         **figures(total, prefix="train_"),
+        "learning_rate": float(f"{learning_rate(job, which):.6g}"),
         "gradient_norm": round(total.gradient_norm / max(total.steps, 1), 4),
         "steps": total.steps,
         "tokens": total.tokens,
@@ -50,6 +51,32 @@ def round_figures(which: Round, recipe: Recipe, result: RoundResult) -> dict[str
             for m in result.workers
         ],
     }
+
+
+def layer_figures(which: Round, job: Job, result: RoundResult, *, before: bytes) -> dict[str, Any]:
+    """Weights after a round, their updates since the state `before` it, and gradients, by layer.
+
+    The gradients are those that `result` has: of the last step of the first worker.
+    """
+    old, new = state_from_bytes(before), state_from_bytes(result.state)
+    layers = []
+    for name, gradients in (result.total.gradients or {}).items():
+        weights = new[f"model.{name}"]
+        spread = {
+            "weight": distribution(weights),
+            "update": distribution(weights - old[f"model.{name}"]),
+            "gradient": gradients,
+        }
+        layers.append(
+            {"name": name}
+            | {f"{kind}_norm": one.norm for kind, one in spread.items()}
+            | {f"{kind}s": _histogram(one) for kind, one in spread.items()}
+        )
+    return {"round": which.number(job.recipe) + 1, "epoch": which.epoch + 1, "layers": layers}
+
+
+def _histogram(spread: Distribution) -> dict[str, Any]:
+    return {"low": spread.low, "high": spread.high, "counts": spread.counts}
 
 
 def figures(measured: Measured, prefix: str) -> dict[str, Any]:

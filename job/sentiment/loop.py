@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sentiment.examples import Examples, padded, scoring_batches
+from sentiment.layers import Gradients, distribution
 from sentiment.network import SentimentNetwork
 from sentiment.recipes import OptimizerConfig
 
@@ -55,6 +56,8 @@ class Portion:
     first_step: int
     """Steps of the run made before: the schedule's clock."""
     total_steps: int
+    listeners: bool = False
+    """The gradients of the last step are measured, layer by layer."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +88,21 @@ class Measured:
     late_seconds: float = 0.0
     """Of the seconds, those of the second half of the steps, which are one more if odd."""
     overflow: Overflow | None = None
+    gradients: Gradients | None = None
+    """Of the last step, before clipping, where they were asked for; of several, the first ones'."""
 
     def __add__(self, other: "Measured") -> "Measured":
         """Both together; seconds add up too (they are the worker's, not the clock's)."""
         sums = {
             name: value + getattr(other, name)
             for name, value in vars(self).items()
-            if name != "overflow"
+            if name not in {"overflow", "gradients"}
         }
-        return Measured(**sums, overflow=_first(self.overflow, other.overflow))
+        return Measured(
+            **sums,
+            overflow=_first(self.overflow, other.overflow),
+            gradients=self.gradients or other.gradients,
+        )
 
     @property
     def late_step_seconds(self) -> float:
@@ -146,6 +155,8 @@ def train_portion(
             )
         if sum_gradients is not None:
             measured += Measured(sync_seconds=sum_gradients(network))
+        if portion.listeners and index == len(portion.reviews) - 1:
+            measured += Measured(gradients=_gradients(network))
         norm = _clip(network, config)
         measured += Measured(gradient_norm=norm, steps=1)
         if not math.isfinite(norm) and measured.overflow is None:
@@ -154,6 +165,14 @@ def train_portion(
     ended = time.perf_counter()
     clock = Measured(seconds=ended - started, late_seconds=ended - late)
     return save_state(network, optimizer), measured + clock
+
+
+def _gradients(network: SentimentNetwork) -> Gradients:
+    """How the gradients of all trained parameters are spread."""
+    return {
+        name: distribution(torch.zeros_like(p) if p.grad is None else p.grad)
+        for name, p in _trained(network)
+    }
 
 
 def _overflow(portion: Portion, index: int, step: int) -> Overflow:

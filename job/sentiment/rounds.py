@@ -18,6 +18,7 @@ from sentiment.loop import (
     SumGradients,
     initial_state,
     load_weights,
+    rate_factor,
     state_from_bytes,
     state_to_bytes,
     train_portion,
@@ -63,11 +64,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Round:
-    """Which part of which epoch; both counted from 0. `steps`: only its first ones, to measure."""
+    """Which part of which epoch; both counted from 0. `steps`: only its first ones, to measure.
+
+    `listeners`: the gradients of its last step are measured, by the worker of the first shard.
+    """
 
     epoch: int
     part: int
     steps: int | None = None
+    listeners: bool = False
 
     def number(self, recipe: Recipe) -> int:
         """The round's place in the run, from 0."""
@@ -103,10 +108,7 @@ def run_round(
 
 def _portion(job: Job, shards: Shards, which: Round, *, together: bool) -> Portion:
     train, steps = job.recipe.train, job.steps_per_epoch
-    start = which.part * steps // train.rounds_per_epoch
-    end = (which.part + 1) * steps // train.rounds_per_epoch
-    if which.steps is not None:
-        end = min(end, start + which.steps)
+    start, end = _steps(job, which)
     seed = (train.seed, which.epoch)
     pieces = [
         Piece(
@@ -123,7 +125,23 @@ def _portion(job: Job, shards: Shards, which: Round, *, together: bool) -> Porti
         reviews=np.asarray(sizes),
         first_step=which.epoch * steps + start,
         total_steps=train.epochs * steps,
+        listeners=which.listeners and any(shard == 0 for shard, _ in shards),
     )
+
+
+def _steps(job: Job, which: Round) -> tuple[int, int]:
+    """The round's first step within its epoch, and the one after its last."""
+    parts, steps = job.recipe.train.rounds_per_epoch, job.steps_per_epoch
+    start, end = which.part * steps // parts, (which.part + 1) * steps // parts
+    return start, end if which.steps is None else min(end, start + which.steps)
+
+
+def learning_rate(job: Job, which: Round) -> float:
+    """The rate of the round's last step."""
+    config, steps = job.recipe.optimizer, job.steps_per_epoch
+    step = which.epoch * steps + _steps(job, which)[1] - 1
+    total = job.recipe.train.epochs * steps
+    return config.learning_rate * rate_factor(config, step=step, total=total)
 
 
 def run_validation(job: Job, examples: Examples, *, state: bytes) -> Measured:

@@ -16,7 +16,7 @@ from sentiment.checkpoint import (
 from sentiment.corpus import Corpus
 from sentiment.errors import SentimentError
 from sentiment.events import EventLog
-from sentiment.figures import figures, round_figures, start_figures
+from sentiment.figures import figures, layer_figures, round_figures, start_figures
 from sentiment.loop import Measured
 from sentiment.model import check_target, save_model
 from sentiment.plan import Plan
@@ -48,6 +48,8 @@ class Options:
     """Measure first what the workers will be worth; with one worker there is nothing to."""
     pick_rounds: bool = False
     """Take the plan's rounds an epoch, not the recipe's: this changes what is learned."""
+    listeners: bool = True
+    """Tell of each layer's weights, updates and gradients after every round."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def train(
 ) -> Trained:
     """Train `recipe` on the corpus' training split with `workers` shards.
 
-    Every figure goes to `log`: `start`, `round`, `epoch`, `end`.
+    Every figure goes to `log`: `start`, `round`, `layers`, `epoch`, `end`.
 
     Raises:
         InvalidInputError: too little to train on, hosts lack a table that is needed there, or
@@ -115,7 +117,9 @@ def train(
         strategy = strategy_for(spark, prepared, log.warn)
         _start_workers(strategy, prepared, begun)
         log.write("start", **start_figures(prepared, corpus=corpus, table=table, begun=begun))
-        outcome = _run(strategy, prepared, checkpoints, begun=begun, log=log)
+        outcome = _run(
+            strategy, prepared, checkpoints, begun=begun, log=log, listeners=options.listeners
+        )
         result = _written(prepared, outcome, target, table=table, started=started, options=options)
         checkpoints.clear()
     prepared.close()
@@ -211,6 +215,7 @@ def _run(
     *,
     begun: Checkpoint | None,
     log: EventLog,
+    listeners: bool,
 ) -> _Outcome:
     """All rounds that are left; the state of the epoch with the lowest validation loss is kept."""
     job = prepared.job
@@ -223,15 +228,17 @@ def _run(
     while made < job.recipe.train.epochs * parts:
         if patience is not None and outcome.epochs - outcome.best.epoch >= patience:
             break
-        which = Round(*divmod(made, parts))
+        which = Round(*divmod(made, parts), listeners=listeners)
         result = strategy.train_round(which, state)
         _check_finite(which, result, checkpoints)
-        state, made = result.state, made + 1
+        before, state, made = state, result.state, made + 1
         outcome.tokens += result.total.tokens
         outcome.steps += result.total.steps
         outcome.training_seconds += result.seconds
         outcome.overhead += result.overhead
-        log.write("round", **round_figures(which, job.recipe, result))
+        log.write("round", **round_figures(which, job, result))
+        if listeners:
+            log.write("layers", **layer_figures(which, job, result, before=before))
         if made % parts == 0:
             _validate(outcome, prepared, state, rounds=made, log=log)
         kept = outcome.best if outcome.best.epoch else None

@@ -141,7 +141,8 @@ def test_only_the_jobs_own_event_file_is_read(tmp_path: Path):
 def test_an_event_file_of_this_machine(cli: CommandLine):
     path = cli.home / "model.events.jsonl"
     end = {"event": "end", "validation_accuracy": 0.83, "kept_epoch": 1}
-    events = [started(), round_(1), epoch(1, after=1), end]
+    layers = {"event": "layers", "round": 1, "epoch": 1, "layers": []}  # not for a terminal
+    events = [started(), round_(1), layers, epoch(1, after=1), end]
     path.write_text("".join(f"{json.dumps(event)}\n" for event in events))
     lines = cli("watch", "model.events.jsonl").stdout.splitlines()
     assert lines == [

@@ -18,7 +18,8 @@ def message(sentiment: Sentiment, *words, code: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("train",), ("evaluate",), ("score",), ("vectors", "build"), ("ingest",)]
+    "words",
+    [(), ("train",), ("evaluate",), ("score",), ("vectors", "build"), ("ingest",), ("board",)],
 )
 def test_help_has_examples(sentiment: Sentiment, words):
     shown = sentiment(*words, "--help").stdout

@@ -41,16 +41,20 @@ def test_a_run_that_goes_on_writes_after_the_last_whole_line(tmp_path):
         log.write("start", rounds_made=0)
         for number in (1, 2, 3):
             log.write("round", round=number, of="first")
+            log.write("layers", round=number, of="first")
         log.write("epoch", epoch=1, round=3)
     with path.open("a") as file:
         file.write('{"time": 1, "event": "rou')  # killed in mid-line
     with event_log(path, resume=True) as log:
         log.write("start", rounds_made=2)
         log.write("round", round=3, of="second")
+        log.write("layers", round=3, of="second")
     told = read_events(path)
-    assert [e["event"] for e in told] == ["start", "round", "round", "start", "round"]
-    assert [(e["round"], e["of"]) for e in told if e["event"] == "round"] == [
-        (1, "first"),
-        (2, "first"),
-        (3, "second"),
-    ]
+    both = ["round", "layers"]
+    assert [e["event"] for e in told] == ["start", *both, *both, "start", *both]
+    for kind in both:
+        assert [(e["round"], e["of"]) for e in told if e["event"] == kind] == [
+            (1, "first"),
+            (2, "first"),
+            (3, "second"),
+        ]

@@ -103,6 +103,8 @@ def test_without_an_executor_and_its_driver_it_learns_the_same(
     time.sleep(0.2)
     os.kill(run.pid, signal.SIGKILL)
     run.communicate()
+    told = read_events(events)
+    shown = [e["round"] for e in told if e["event"] == "layers"]
     kept = sorted(path.name for path in model.with_name("killed.checkpoints").iterdir())
     assert 3 <= len(kept) <= 4, kept  # the last three, and the best
     assert "--resume" in train("killed", code=1), "an unfinished run is not overwritten"
@@ -110,7 +112,7 @@ def test_without_an_executor_and_its_driver_it_learns_the_same(
     assert "is of another run: seed 1, not 2" in said, said
     newest = model.with_name("killed.checkpoints") / kept[-1] / "state.safetensors"
     newest.write_bytes(newest.read_bytes()[:-100])
-    said = train("killed", "--resume")
+    said = train("killed", "--resume", "--no-listeners")
     assert f"{kept[-1]}" in said, "the damaged checkpoint is named"
     same = (model / "weights.safetensors").read_bytes()
     assert same == (trained / "weights.safetensors").read_bytes()
@@ -118,6 +120,9 @@ def test_without_an_executor_and_its_driver_it_learns_the_same(
     told = read_events(events)
     assert [e["round"] for e in told if e["event"] == "round"] == list(range(1, ROUNDS + 1))
     assert [e["epoch"] for e in told if e["event"] == "epoch"] == [1, 2, 3]
+    goes_on = next(e["rounds_made"] for e in reversed(told) if e["event"] == "start")
+    layers = [e["round"] for e in told if e["event"] == "layers"]
+    assert layers == shown[:goes_on] == list(range(1, goes_on + 1)), "none since it goes on"
     assert not model.with_name("killed.checkpoints").exists()
 
 

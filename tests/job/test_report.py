@@ -30,7 +30,7 @@ def report():
         title="A <run>",
         facts=[("reviews", "300")],
         rows=[("LSTM", 0.9), ("majority class", 0.5)],
-        events=[*rounds, *epochs],
+        events=[*rounds, {"event": "layers", "round": 8, "layers": []}, *epochs],
         metrics=binary_metrics(probability, label),
         probability=probability,
         label=label,

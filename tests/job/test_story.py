@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("sentiment")
 def test_training_learns_and_says_what_it_did(trained: Path, corpus: Path):
     events = read_events(trained.with_name("model.events.jsonl"))
     kinds = [event["event"] for event in events]
-    assert kinds == ["planning", "plan", "start", *(["round"] * 4 + ["epoch"]) * 3, "end"]
+    assert kinds == ["planning", "plan", "start", *(["round", "layers"] * 4 + ["epoch"]) * 3, "end"]
     _, plan, start, *_, end = events
     rows = json.loads((corpus / "manifest.json").read_text())["splits"]["train"]["rows"]
     assert start["rows"] + start["validation_rows"] == rows
@@ -93,11 +93,13 @@ def test_scoring_quarantines_with_reason_and_place(
     assert len(out.read_text().splitlines()) == told["rows"]
 
 
-def test_the_place_does_not_change_what_is_learned(
+def test_neither_the_place_nor_listeners_change_what_is_learned(
     sentiment: Sentiment, trained: Path, corpus: Path, table: Path
 ):
-    """One core in one process gives what two workers give, bit for bit."""
+    """One core in one process, without listeners, gives what two workers give, bit for bit."""
     model = sentiment.home / "local"
     words = ("train", corpus, model, "--vectors", table, *TRAINING, "--master", "local[1]")
-    result = sentiment.json(*words)
+    result = sentiment.json(*words, "--no-listeners")
+    kinds = {event["event"] for event in read_events(Path(result["events"]))}
+    assert kinds == {"start", "round", "epoch", "end"} | ({"warning"} & kinds)
     assert result["digest"] == json.loads((trained / "model.json").read_text())["digest"]

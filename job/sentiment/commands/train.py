@@ -95,6 +95,13 @@ class _Rounds(click.ParamType[int | str]):
 )
 @click.option("--no-plan", is_flag=True, help="Begin without measuring first.")
 @click.option("--events", type=click.Path(path_type=Path), help="Event file.  [MODEL.events.jsonl]")
+@click.option(
+    "--listeners/--no-listeners",
+    default=True,
+    show_default=True,
+    help="Tell the event file of each layer's weights, updates and gradients after every round. "
+    "It changes nothing of what is learned.",
+)
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same ended.")
 @click.option(
     "--keep-checkpoints",
@@ -118,6 +125,7 @@ def train(
     only_plan: bool,
     no_plan: bool,
     events: Path | None,
+    listeners: bool,
     resume: bool,
     keep_checkpoints: int,
     force: bool,
@@ -187,6 +195,7 @@ def train(
                     keep_checkpoints=keep_checkpoints,
                     plan=not no_plan,
                     pick_rounds=pick_rounds,
+                    listeners=listeners,
                 ),
             )
         except KeyboardInterrupt:
