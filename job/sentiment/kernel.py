@@ -33,10 +33,12 @@ TITLE: Final = "PySpark (this cluster)"
 SETTINGS_VARIABLE: Final = "SENTIMENT_SPARK_SETTINGS"
 ON_DEMAND: Final = {
     # A notebook is idle most of the time: others have the cores then. Shuffle files on an
-    # executor keep it (there is no shuffle service), and so does what is cached there.
+    # executor keep it (there is no shuffle service), and so does what is cached there. Those of
+    # a query end with it; others are made anew, if they are asked for a minute later.
     "spark.dynamicAllocation.enabled": "true",
     "spark.dynamicAllocation.shuffleTracking.enabled": "true",
-    "spark.dynamicAllocation.shuffleTracking.timeout": "120s",
+    "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
+    "spark.sql.classic.shuffleDependency.fileCleanup.enabled": "true",
     "spark.dynamicAllocation.executorIdleTimeout": "20s",
     "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",
     # There is none to wait for at the start.

@@ -8,48 +8,17 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import websocket
-from jupyter_client import BlockingKernelClient
 
 from sparkbundle import ports
 from tests.deploy.conftest import CommandLine, wait_until
+from tests.deploy.notebook_server import Kernel, Server
 
 ADDRESS = "http://127.0.0.1"
-
-
-@dataclass
-class Server:
-    """A notebook server, asked as a browser or a stranger would."""
-
-    run: CommandLine
-    port: int
-    token: str
-
-    def ask(
-        self, path: str, *, method: str = "GET", body: Any = None, token: str = "", host: str = ""
-    ) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"Host": host or f"127.0.0.1:{self.port}"}
-        if token:
-            headers["Authorization"] = f"token {token}"
-        text = None if body is None else json.dumps(body)
-        connection.request(method, path, body=text, headers=headers)
-        with connection.getresponse() as answer:
-            return answer.status, answer.read()
-
-    def json(self, path: str, *, method: str = "GET", body: Any = None) -> Any:
-        status, text = self.ask(path, method=method, body=body, token=self.token)
-        assert status < 300, text
-        return json.loads(text) if text else None
-
-    def processes(self) -> list[psutil.Process]:
-        return self.run.processes("default", "notebook")
 
 
 @pytest.fixture(scope="module")
@@ -58,48 +27,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     size = ("--workers", "2", "--cores-per-worker", "1", "--memory-per-worker", "512m")
     try:
         run("up", *size)
-        opened = run.json("open", "notebook", "--no-browser")
-        yield Server(run, opened["port"], opened["url"].partition("token=")[2])
+        yield Server.begin(run)
     finally:
         run("down", "--purge")
         assert not run.processes("default")
 
 
 @pytest.fixture(scope="module")
-def kernel(server: Server) -> Iterator["Kernel"]:
+def kernel(server: Server) -> Iterator[Kernel]:
     made = Kernel(server)
     yield made
     made.end()
-
-
-class Kernel:
-    """A kernel of the server's; `run` is a cell."""
-
-    def __init__(self, server: Server, name: str = "sparkbundle") -> None:
-        self.server = server
-        self.id = server.json("/api/kernels", method="POST", body={"name": name})["id"]
-        directory = server.run.directory("default") / "conf" / "notebook" / "run"
-        (file,) = directory.glob(f"kernel-{self.id}.json")
-        self.client = BlockingKernelClient(connection_file=str(file))
-        self.client.load_connection_file()
-        self.client.start_channels(hb=False)  # a slow machine would count as dead
-        self.client.wait_for_ready(timeout=60)
-
-    def run(self, code: str) -> tuple[str, str]:
-        """The status of a cell, and all that it shows."""
-        shown: list[str] = []
-
-        def hear(message: dict[str, Any]) -> None:
-            content = message["content"]
-            data = content.get("data", {}).get("text/plain", "")
-            shown.append(content.get("text") or data or "\n".join(content.get("traceback", [])))
-
-        reply = self.client.execute_interactive(code, output_hook=hear, timeout=120)
-        return reply["content"]["status"], "".join(shown)
-
-    def end(self) -> None:
-        self.client.stop_channels()
-        self.server.ask(f"/api/kernels/{self.id}", method="DELETE", token=self.server.token)
 
 
 def test_only_the_token_lets_in(server: Server):

@@ -8,13 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
-from tests.deploy.conftest import CommandLine
+from tests.deploy.conftest import CommandLine, wait_until
+from tests.deploy.notebook_server import Kernel, Server
 
+TALK = "1-the-talk.ipynb"
 ARTEFACTS = Path(__file__).parents[2] / ".artefacts"
 SETTINGS = {
     "VECTORS": "--dimensions 50 --min-count 3 --workers 2",
@@ -53,13 +54,13 @@ def browser() -> Iterator[BrowserContext]:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Iterator[dict[str, Any]]:
-    """A server whose first notebook has the settings that a user in a hurry would give it."""
+def server(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Iterator[Server]:
+    """One whose first notebook has the settings that a user in a hurry would give it."""
     run = CommandLine(tmp_path_factory.mktemp("browser"))
     try:
         run("up", "--workers", "2", "--cores-per-worker", "1", "--memory-per-worker", "1g")
-        made: dict[str, Any] = run.json("open", "notebook", "--no-browser")
-        path = run.home / "sparkbundle-notebooks" / "1-the-talk.ipynb"
+        made = Server.begin(run)
+        path = run.home / "sparkbundle-notebooks" / TALK
         notebook = json.loads(path.read_text())
         (cell,) = [
             one for one in notebook["cells"] if "parameters" in one["metadata"].get("tags", [])
@@ -67,7 +68,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Iterator[
         given = {"REVIEWS": str(reviews), **SETTINGS}
         cell["source"] = "\n".join(f"{name} = {value!r}" for name, value in given.items())
         path.write_text(json.dumps(notebook))
-        yield {**made, "notebook": path}
+        yield made
     finally:
         run("down", "--purge")
 
@@ -79,14 +80,14 @@ def kept(page: Page, name: str) -> None:
 
 
 def test_the_talk_runs_to_its_end_and_its_chart_moves_meanwhile(
-    browser: BrowserContext, opened: dict[str, Any]
+    browser: BrowserContext, server: Server
 ):
     page = browser.new_page()
-    page.goto(opened["url"])
+    page.goto(server.url)
     page.wait_for_selector(".jp-Launcher-body")
     assert "token" not in page.url, "it is not left in the history"
     kept(page, "1-launcher")
-    page.goto(opened["url"].partition("/lab")[0] + "/lab/tree/1-the-talk.ipynb")
+    page.goto(f"{server.address}/lab/tree/{TALK}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
     page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -106,7 +107,7 @@ def test_the_talk_runs_to_its_end_and_its_chart_moves_meanwhile(
     page.keyboard.press("Control+s")
     page.wait_for_selector(".jp-mod-dirty", state="detached")
     kept(page, "3-talk-at-its-end")
-    cells = json.loads(opened["notebook"].read_text())["cells"]
+    cells = json.loads((server.folder / TALK).read_text())["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output["output_type"] == "error"]
     text = "".join("".join(output.get("text", "")) for output in outputs)
@@ -114,11 +115,41 @@ def test_the_talk_runs_to_its_end_and_its_chart_moves_meanwhile(
     page.close()
 
 
-def test_the_tiles_show_sparks_pages_and_tensorboard(
-    browser: BrowserContext, opened: dict[str, Any]
+TRAIN = """
+import subprocess
+from sentiment import charts
+command = "sentiment train {folder}/corpus {folder}/again --vectors {folder}/table {training}"
+training = subprocess.Popen(command.split(), start_new_session=True)
+print("pid", training.pid)
+charts.training("{folder}/again.events.jsonl").follow(alive=lambda: training.poll() is None)
+"""
+
+
+def test_a_training_goes_on_without_its_kernel_and_browser_and_is_drawn_again(
+    server: Server,
 ):
+    """After the talk, which has made its corpus and its word table."""
+    folder = server.folder / "talk"
+    code = TRAIN.format(folder=folder, training=SETTINGS["TRAINING"])
+    kernel = Kernel(server)
+    kernel.client.execute(code)
+    events = folder / "again.events.jsonl"
+    wait_until(lambda: events.exists() and '"round"' in events.read_text())
+    kernel.process.kill()
+    kernel.client.stop_channels()
+    wait_until(lambda: '"event": "end"' in events.read_text(), seconds=180)
+    another = Kernel(server)
+    shown = another.run(
+        f"from sentiment import charts; chart = charts.training('{events}'); chart.follow()\n"
+        "print([len(line.x) for line in chart.chart.figure.data])"
+    )
+    assert shown[0] == "ok" and "[12, " in shown[1]
+    another.end()
+
+
+def test_the_tiles_show_sparks_pages_and_tensorboard(browser: BrowserContext, server: Server):
     page = browser.new_page()
-    page.goto(opened["url"])
+    page.goto(server.url)
     with browser.expect_page() as coming:
         page.locator(".jp-LauncherCard", has_text="Spark [").click()
     spark = coming.value
