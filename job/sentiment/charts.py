@@ -174,6 +174,8 @@ class Chart:
         for key, trace in self._traces.items():
             trace.x, trace.y = lines.get(key, ([], []))
         if self._handle is not None:
+            # JupyterLab's plotly keeps a graph that it has drawn: without one between, none moves.
+            self._handle.update({"text/plain": ""}, raw=True)
             self._handle.update(_bundle(self.figure), raw=True)
 
     def _lines(self) -> Iterator[tuple[tuple[int, str], tuple[list[Any], list[Any]]]]:

@@ -30,7 +30,7 @@ class Client(NotebookClient):
         self.moved: list[tuple[int, int]] = []
 
     def process_message(self, msg: dict, cell: Any, cell_index: int) -> Any:
-        if msg["msg_type"] == "update_display_data":
+        if msg["msg_type"] == "update_display_data" and PLOT in msg["content"]["data"]:
             picture = msg["content"]["data"][PLOT]
             self.moved.append((cell_index, max(len(points(line)) for line in picture["data"])))
         return super().process_message(msg, cell, cell_index)
