@@ -7,7 +7,6 @@ what is drawn, `add_and_apply` adds to it, `new_max` says how much of it is kept
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -16,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from sentiment.errors import FAILED, InvalidInputError, SentimentError
+from sentiment.errors import InvalidInputError, SentimentError
 from sentiment.events import Event, read_events
 from sentiment.output import say
 
@@ -45,6 +44,9 @@ class Panel:
 class Chart:
     """A picture of rows in a notebook, which moves when rows come, also while a cell runs.
 
+    It is drawn anew in its place (Jupyter's `update_display_data`): so it needs no widget, and
+    what is seen is what is saved with the notebook.
+
     `x` is the column from left to right, `panels` what is drawn over it; with `by`, another
     column, there is a line for each of its values. Rows are a DataFrame of pandas, dicts, named
     tuples or Spark's rows, whose columns are found by name; or tuples of just the columns x, by
@@ -62,11 +64,7 @@ class Chart:
         kind: Kind = "lines",
         title: str = "",
     ) -> None:
-        """Nothing is drawn yet. `most` as in `new_max`.
-
-        Raises:
-            SentimentError: the packages that draw in a notebook are not installed.
-        """
+        """Nothing is drawn yet. `most` as in `new_max`."""
         self._x, self._by, self._kind = x, by, kind
         self._panels = tuple(panels)
         self._shown = [column for panel in panels for column in panel.lines.values()]
@@ -74,6 +72,7 @@ class Chart:
         self._traces: dict[tuple[int, str], Any] = {}
         self._lock = threading.RLock()  # rows may come from a thread that follows a file
         self._most: int | None = None
+        self._handle: Any = None
         self.rows = pd.DataFrame(columns=self._columns)
         self.figure = _empty_figure(x, self._panels, title)
         self.new_max(most)
@@ -116,27 +115,14 @@ class Chart:
             self._draw()
         return self
 
-    @contextmanager
-    def live(self) -> Iterator[Self]:
-        """Show the chart below the cell that runs.
+    def _ipython_display_(self) -> None:
+        """Show it below the cell; from now on it moves there."""
+        from IPython.display import display  # noqa: PLC0415 - only notebooks have it
 
-        When the block ends, its picture takes its place: that is saved with the notebook.
-        """
-        handle = _show(self)
-        try:
-            yield self
-        finally:
-            _keep(self, handle)
-
-    def picture(self) -> go.Figure:
-        """What is drawn now, as a figure that moves no more and needs no running kernel."""
         with self._lock:
-            return go.Figure(self.figure)
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The widget; and, for what shows none (a page made by nbconvert), the picture."""
-        widget = _bundle(self.figure, **options)
-        return {**_bundle(self.picture(), **options), **widget}
+            self._handle = display(  # type: ignore[no-untyped-call]
+                _bundle(self.figure), raw=True, display_id=True
+            )
 
     def _frame(self, rows: Rows) -> pd.DataFrame:
         """The rows' columns that are drawn, checked."""
@@ -185,9 +171,12 @@ class Chart:
         for number, name in lines:
             if (number, name) not in self._traces:
                 self._traces[number, name] = self._new_trace(number, name)
-        with self.figure.batch_update():
-            for key, trace in self._traces.items():
-                trace.x, trace.y = lines.get(key, ([], []))
+        for key, trace in self._traces.items():
+            trace.x, trace.y = lines.get(key, ([], []))
+        if self._handle is not None:
+            # JupyterLab's plotly keeps a graph that it has drawn: without one between, none moves.
+            self._handle.update({"text/plain": ""}, raw=True)
+            self._handle.update(_bundle(self.figure), raw=True)
 
     def _lines(self) -> Iterator[tuple[tuple[int, str], tuple[list[Any], list[Any]]]]:
         """The points of each line, by its panel's number and its name."""
@@ -269,23 +258,22 @@ class EventChart:
         The cell runs until the `end` event is there or, if `alive` is given, until that is False
         (say `lambda: process.poll() is None`; the file may be of an earlier run at first). It
         ends, too, after `seconds`, and when it is interrupted: what writes the file goes on. With
-        `background` it ends at once and a thread draws, until then or until `stop`. At last the
-        picture takes the chart's place, as in `Chart.live`.
+        `background` it ends at once and a thread draws, until then or until `stop`.
 
         Raises:
             InvalidInputError: it is no event file.
         """
         self.stop()
         self._stop.clear()
-        handle = _show(self.chart)
+        _show(self.chart)
         until = None if seconds is None else time.monotonic() + seconds
         if background:
             self._thread = threading.Thread(
-                target=self._follow_quietly, args=(handle, until, alive), daemon=True
+                target=self._follow_quietly, args=(until, alive), daemon=True
             )
             self._thread.start()
         else:
-            self._follow(handle, until, alive)
+            self._follow(until, alive)
 
     @property
     def following(self) -> bool:
@@ -298,7 +286,7 @@ class EventChart:
         if self._thread is not None:
             self._thread.join()
 
-    def _follow(self, handle: Any, until: float | None, alive: Callable[[], bool] | None) -> None:
+    def _follow(self, until: float | None, alive: Callable[[], bool] | None) -> None:
         try:
             while True:
                 over = self._stop.is_set() or (alive is not None and not alive())
@@ -309,21 +297,17 @@ class EventChart:
                 self._stop.wait(_LOOK_SECONDS)
         except KeyboardInterrupt:
             say(f"no longer followed; what writes {self.path} goes on")
-        finally:
-            _keep(self.chart, handle)
 
-    def _follow_quietly(
-        self, handle: Any, until: float | None, alive: Callable[[], bool] | None
-    ) -> None:
+    def _follow_quietly(self, until: float | None, alive: Callable[[], bool] | None) -> None:
         """In a thread nobody waits for the error: it is said."""
         try:
-            self._follow(handle, until, alive)
+            self._follow(until, alive)
         except SentimentError as error:
             say(f"error: {error}")
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """The picture of what the file tells now."""
-        return _bundle(self.draw().chart.picture(), **options)
+    def _ipython_display_(self) -> None:
+        """Show the chart of what the file tells now."""
+        self.draw().chart._ipython_display_()
 
 
 def training(path: Path | str, *, most: int | None = None) -> EventChart:
@@ -387,8 +371,8 @@ def _stream_rows(events: Sequence[Event]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["batch", "praise", "rate", "latency_p50", "latency_p99"])
 
 
-def _empty_figure(x: str, panels: Sequence[Panel], title: str) -> Any:
-    """A widget with axes and no line."""
+def _empty_figure(x: str, panels: Sequence[Panel], title: str) -> go.Figure:
+    """Axes and no line."""
     figure = make_subplots(rows=1, cols=len(panels), horizontal_spacing=0.08)
     for number, panel in enumerate(panels, start=1):
         figure.update_xaxes(title=x, col=number)
@@ -400,14 +384,7 @@ def _empty_figure(x: str, panels: Sequence[Panel], title: str) -> Any:
         margin={"l": 60, "r": 20, "t": 60 if title else 30, "b": 50},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
-    try:
-        return go.FigureWidget(figure)
-    except ImportError as error:
-        raise SentimentError(
-            f"a chart that moves needs packages that are not here: {error}",
-            todo="pip install 'sentiment[notebook]'",
-            code=FAILED,
-        ) from error
+    return figure
 
 
 def _named(row: Any) -> Mapping[str, Any] | None:
@@ -425,24 +402,14 @@ def _size(row: Any) -> int:
     return len(row) if isinstance(row, Sequence) and not isinstance(row, str) else 0
 
 
-def _bundle(shown: Any, **options: Any) -> dict[str, Any]:
-    """What a figure or widget gives a notebook: its data by kind, without what is told of them."""
-    found = shown._repr_mimebundle_(**options)
-    data = found[0] if isinstance(found, tuple) else found
-    return dict(data or {})
+def _bundle(figure: go.Figure) -> dict[str, Any]:
+    """A figure as plotly gives it to a notebook: its data by kind."""
+    return dict(figure._repr_mimebundle_())
 
 
-def _show(chart: Chart) -> Any:
-    """The chart below the cell that runs, to be replaced later; None where there is no notebook."""
+def _show(chart: Chart) -> None:
+    """Show a chart below the cell that runs; nothing, where there is no notebook."""
     from IPython.core.getipython import get_ipython  # noqa: PLC0415 - only notebooks have it
-    from IPython.display import display  # noqa: PLC0415
 
-    if get_ipython() is None:
-        return None
-    return display(chart, display_id=True)  # type: ignore[no-untyped-call]
-
-
-def _keep(chart: Chart, handle: Any) -> None:
-    """Put the picture in the place of the chart that was shown."""
-    if handle is not None:
-        handle.update(_bundle(chart.picture()), raw=True)
+    if get_ipython() is not None:
+        chart._ipython_display_()

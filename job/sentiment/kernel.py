@@ -82,6 +82,10 @@ def write_kernels(
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """Called by IPython when the kernel starts."""
+    # What a cell starts with ! finds this Python's commands, and prints lines: ipykernel says that
+    # it is a terminal, which would have bars and spinners drawn again and again below the cell.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    os.environ.setdefault("TTY_COMPATIBLE", "0")
     session = KernelSession(shell, json.loads(os.environ.get(SETTINGS_VARIABLE, "{}")))
     shell.events.register("pre_run_cell", session.before_cell)
     shell.register_magic_function(session.magic, "line", "spark_settings")  # type: ignore[arg-type]

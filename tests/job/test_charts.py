@@ -7,7 +7,6 @@ from collections import namedtuple
 from pathlib import Path
 
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -125,14 +124,6 @@ def test_bars_and_points(kind, trace):
     chart = Chart("film", [PRAISE], kind=kind).apply_on([("a", 0.5)])
     assert chart.figure.data[0].type == trace
     assert lines(chart) == {"praise": [("a", 0.5)]}
-
-
-def test_a_picture_moves_no_more():
-    chart = Chart("n", [PRAISE]).apply_on([(1, 0.5)])
-    picture = chart.picture()
-    chart.add_and_apply([(2, 0.6)])
-    assert type(picture) is go.Figure
-    assert picture.data[0].x == (1,)
 
 
 def round_of(number: int, loss: float) -> dict:

