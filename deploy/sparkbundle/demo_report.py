@@ -20,8 +20,8 @@ MISTAKES = 4
 """Shown of each label."""
 _PACKAGES = ("sparkbundle", "sentiment", "pyspark", "torch")
 _HELD_OUT = {
-    "contiguous": "the last {share:.0%} of each label's rows, in the source's order: neighbours, "
-    "often of the same film, are on one side",
+    "contiguous": "the last {share:.0%} of each label's rows in the source's order, so that "
+    "neighbours, such as reviews of one film, are on one side",
     "random": "{share:.0%} of each label's rows, at random",
     "film": "the reviews of some films, {share:.0%} of all: none of these films is in training",
     "given": "the source's own test split",

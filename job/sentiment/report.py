@@ -76,7 +76,7 @@ def write_report(path: Path, report: Report) -> None:
     body = (
         _head(report, headline),
         _tiles(report),
-        _section("What that is compared to", _comparison(report)),
+        _section("Compared with simpler models", _comparison(report)),
         _section("How it learned", _learning(report.events)),
         _section("What it said of the held-out reviews", _said(report)),
         _section("Where it is right, and how far its probabilities can be trusted", _trust(report)),

@@ -11,7 +11,7 @@ from sentiment.events import Event
 from sentiment.metrics import wilson_interval
 from sentiment.svg import Axis, Chart, round_axis
 
-LENGTH_BINS: Final = (0, 100, 150, 200, 300, 400, 600, 1_000_000)
+LENGTH_BINS: Final = (0, 100, 150, 200, 300, 500, 1_000_000)
 HISTOGRAM_BINS: Final = 20
 _NAMES = {1: "praise", 0: "pan"}
 

@@ -31,6 +31,7 @@ td, th { padding: .35rem 1.2rem .35rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); font-size: .85rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th.number { white-space: normal; vertical-align: bottom; }
 .facts th { white-space: nowrap; } .facts td { overflow-wrap: anywhere; }
 tr.ours td { font-weight: 600; }
 tr.best td { background: var(--tile); }
