@@ -1,5 +1,6 @@
 import html
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -172,6 +173,15 @@ def test_the_workers_are_told_apart(page):
     assert "1 840 108,000 24.0 s 4,500 12.0 s" in text
     assert "2 852 109,200 36.0 s 3,033 0.0 s" in text
     assert "the slowest worker of a round took 1.20 times the mean, over 12 rounds" in text
+
+
+def test_what_there_is_none_of_is_said(report, tmp_path):
+    write_report(tmp_path / "report.html", replace(report, mistakes=(), events=(), rows=[("a", 1)]))
+    text = Words((tmp_path / "report.html").read_text()).text
+    assert "It made none." in text
+    assert "No epoch was finished." in text
+    assert "Beside it" not in text
+    assert "The workers" not in text
 
 
 def test_the_interval_is_wilsons():
