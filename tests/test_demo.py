@@ -9,7 +9,10 @@ import psutil
 import pytest
 
 from sparkbundle import demo, embedded
+from sparkbundle.demo_report import MISTAKES
 from tests.conftest import Sentiment
+
+CONTROL = "TF-IDF + logistic regression"
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def test_the_demo_shows_everything_and_leaves_nothing_running(alone: Sentiment, 
     assert result["accuracy"].keys() == {
         "LSTM, recipe quick",
         "majority class",
-        "TF-IDF + logistic regression",
+        CONTROL,
     }
     assert result["rows"] == pytest.approx(320, abs=5)
     assert len(result["sentences"]) == 5
@@ -45,8 +48,12 @@ def test_the_demo_shows_everything_and_leaves_nothing_running(alone: Sentiment, 
     for word in ("WARN", "Warning", "Traceback", "incubator"):
         assert word not in done.stderr
     page = (alone.home / result["report"]).read_text()
-    assert "TF-IDF + logistic regression" in page
-    assert (alone.home / result["model"] / "model.json").exists()
+    accuracy = result["accuracy"]["LSTM, recipe quick"]
+    assert f"{accuracy:.1%} of {result['rows']:,} held-out reviews judged right" in page
+    assert f"{CONTROL} {result['accuracy'][CONTROL]:.1%} (" in page
+    assert json.loads((alone.home / result["model"] / "model.json").read_text())["digest"] in page
+    assert f"sparkbundle demo --recipe quick --seed 1 --reviews {reviews}" in page
+    assert page.count('<div class="mistake') == 2 * MISTAKES
     assert running(alone) == []
 
 

@@ -5,6 +5,7 @@ accuracy beside two controls, scored sentences, a report, cluster down.
 """
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from sentiment.events import Event, event_log, read_events
 from sentiment.ingest import IngestOptions, ingest
 from sentiment.model import load_model, read_model_files
 from sentiment.recipes import RECIPES, with_changes
-from sentiment.report import Report, write_report
+from sentiment.report import write_report
 from sentiment.score import score_texts
 from sentiment.session import Place, spark_session
 from sentiment.sources import Source, SourceOptions, find_source
@@ -33,6 +34,7 @@ from sentiment.vectors.gensim_training import TrainingSettings, train_vectors
 from sentiment.vectors.manifest import is_table
 from sentiment.vectors.source import open_source
 from sparkbundle import embedded
+from sparkbundle.demo_report import counted, demo_report, words
 from sparkbundle.errors import InterruptedRunError, SparkbundleError
 from sparkbundle.output import Step, Steps
 from sparkbundle.plan import ClusterOptions
@@ -161,14 +163,24 @@ def _story(
         sentences = list(zip(SENTENCES, scores.tolist(), strict=True))
     accuracies = [(f"LSTM, recipe {options.recipe}", evaluation.metrics["accuracy"]), *compared]
     with steps.step("write the report") as step:
-        report = out / "report.html"
-        _report(report, options, corpus, table, trained, evaluation, accuracies, sentences)
-        step.done(str(report))
+        path = out / "report.html"
+        report = demo_report(
+            corpus=corpus,
+            table=table,
+            trained=trained,
+            evaluation=evaluation,
+            accuracies=accuracies,
+            sentences=sentences,
+            events=read_events(out / EVENTS),
+            command=_command(options),
+        )
+        write_report(path, report)
+        step.done(str(path))
     return DemoResult(
         accuracies=accuracies,
         sentences=sentences,
         metrics=evaluation.metrics,
-        report=report,
+        report=path,
         model=out / "model",
         cluster=options.name if options.keep else None,
     )
@@ -181,11 +193,11 @@ def _corpus(
     if is_corpus(path):
         corpus = open_corpus(path)
         if _is_made_from(corpus, source, options):
-            step.done(f"{_counts(corpus)}, from an earlier run")
+            step.done(f"{counted(corpus)}, from an earlier run")
             return corpus
     settings = IngestOptions(split=SplitOptions(seed=options.seed))
     corpus = ingest(spark, source, path, settings, step=_quiet, replace=True)
-    step.done(_counts(corpus))
+    step.done(counted(corpus))
     return corpus
 
 
@@ -199,20 +211,12 @@ def _quiet(_: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def _counts(corpus: Corpus) -> str:
-    rows = corpus.manifest["rows"]
-    return (
-        f"{corpus.rows('train'):,} to train, {corpus.rows('test'):,} to test, "
-        f"{rows['quarantined']:,} quarantined"
-    )
-
-
 def _table(corpus: Corpus, out: Path, options: DemoOptions, step: Step) -> WordTable:
     """GloVe for the quick recipe; the others get vectors of the reviews' own words."""
     path = out / ("glove" if options.recipe == "quick" else "word2vec")
     if is_table(path) and _is_of(open_table(path), corpus, options):
         table = open_table(path)
-        step.done(f"{_words(table)}, from an earlier run")
+        step.done(f"{words(table)}, from an earlier run")
         return table
     if options.recipe == "quick":
         source = open_source(GLOVE, progress=lambda _: None)
@@ -231,22 +235,13 @@ def _table(corpus: Corpus, out: Path, options: DemoOptions, step: Step) -> WordT
         )
         policy = Policy(tokenizer=TOKENIZER, lower=True)
         table = write_table(path, source.chunks, source=source.about, policy=policy, replace=True)
-    step.done(_words(table))
+    step.done(words(table))
     return table
-
-
-def _source_name(corpus: Corpus) -> str:
-    source = corpus.manifest["source"]
-    return ", ".join([source["spec"], *source["only"]])
 
 
 def _is_of(table: WordTable, corpus: Corpus, options: DemoOptions) -> bool:
     """Whether a table can be used again: vectors of the reviews are those of this corpus."""
     return options.recipe == "quick" or table.manifest.source.get("corpus") == corpus.digest
-
-
-def _words(table: WordTable) -> str:
-    return f"{table.rows:,} words of {table.dimensions} dimensions"
 
 
 def _train(
@@ -278,49 +273,13 @@ def _train(
         )
 
 
+def _command(options: DemoOptions) -> str:
+    """What makes the same again; the folder and the cluster's name change nothing of it."""
+    given = [] if options.reviews == REVIEWS else ["--reviews", options.reviews]
+    words = ["--recipe", options.recipe, "--seed", str(options.seed), *given]
+    return shlex.join(["sparkbundle", "demo", *words])
+
+
 def _evaluate(spark: SparkSession, corpus: Corpus, model: Path) -> Evaluation:
     source = find_source(str(corpus.path), SourceOptions(part="heldout"))
     return evaluate(spark, source, model_files=read_model_files(model))
-
-
-def _report(
-    path: Path,
-    options: DemoOptions,
-    corpus: Corpus,
-    table: WordTable,
-    trained: Trained,
-    evaluation: Evaluation,
-    accuracies: list[tuple[str, float]],
-    sentences: list[tuple[str, float]],
-) -> None:
-    scored = evaluation.scored
-    facts = [
-        ("Reviews", f"{_source_name(corpus)}: {_counts(corpus)}"),
-        (
-            "Split",
-            f"{corpus.manifest['split']['how']}: the last {corpus.manifest['split']['test']} of "
-            "each label's rows in the source's order",
-        ),
-        ("Word vectors", f"{table.manifest.source['name']}: {_words(table)}"),
-        ("Recipe", f"{options.recipe}, seed {options.seed}"),
-        (
-            "Training",
-            f"{trained.epochs} epochs on {trained.assignment.workers} workers, "
-            f"{trained.tokens_per_second:,.0f} tokens/s, {trained.seconds:.0f} s in all",
-        ),
-        ("Model", trained.digest),
-    ]
-    write_report(
-        path,
-        Report(
-            title="Sparkbundle demo: is a film review praise or a pan?",
-            facts=facts,
-            rows=accuracies,
-            events=read_events(options.out / EVENTS),
-            metrics=evaluation.metrics,
-            probability=scored.column("probability").astype("float64"),
-            label=scored.column("label").astype("int8"),
-            tokens=scored.column("tokens").astype("int64"),
-            sentences=sentences,
-        ),
-    )

@@ -51,6 +51,14 @@ def binary_metrics(probability: NDArray[np.float64], label: NDArray[np.int8]) ->
     }
 
 
+def wilson_interval(share: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `rows` (Wilson 1927)."""
+    z = 1.96
+    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = z / (1 + z * z / rows) * np.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
+    return float(middle - half), float(middle + half)
+
+
 def _calibration(
     probability: NDArray[np.float64], truth: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
