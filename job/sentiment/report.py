@@ -26,9 +26,10 @@ from sentiment.report_charts import (
     probability_chart,
 )
 from sentiment.report_style import STYLE
+from sentiment.report_tables import NUMBER, head_row, table
 from sentiment.score import verdict
 
-_NUMBER, _OURS = ' class="number"', ' class="ours"'
+_OURS = ' class="ours"'
 _LEARNING_KEYS = (
     ("training", "training, round by round"),
     ("validation", "validation, epoch by epoch"),
@@ -154,10 +155,10 @@ def _comparison(report: Report) -> str:
     for number, ((name, value), (low, high)) in enumerate(zip(report.rows, spans, strict=True)):
         lines.append(
             f"<tr{_OURS if number == 0 else ''}><td>{html.escape(name)}</td>"
-            f"<td{_NUMBER}>{value:.1%}</td><td{_NUMBER}>{low:.1%} – {high:.1%}</td>"
+            f"<td{NUMBER}>{value:.1%}</td><td{NUMBER}>{low:.1%} – {high:.1%}</td>"
             f"<td>{_strip(value, low, high, left=left)}</td></tr>"
         )
-    head = _heads(["", "#accuracy", "#95% interval", f"from {left:.0%} to 100%"])
+    head = head_row(["", "#accuracy", "#95% interval", f"from {left:.0%} to 100%"])
     note = f"All on the same {rows:,} reviews."
     return (
         f'<div class="wide"><table>{head}{"".join(lines)}</table></div><p class="note">{note}</p>'
@@ -219,7 +220,7 @@ def _learning(events: Sequence[Event]) -> str:
         f"{_legend(_LEARNING_KEYS)}"
         f'<div class="pair">{charts}</div>'
         f'<p class="note">{counts}The epoch with the lowest validation loss is kept: '
-        f"epoch {kept} of {len(epochs)}.</p>{_table(head, rows)}"
+        f"epoch {kept} of {len(epochs)}.</p>{table(head, rows)}"
     )
 
 
@@ -277,7 +278,7 @@ def _trust(report: Report) -> str:
         f"{_legend(_CALIBRATION_KEYS)}{calibration_chart(bins)}"
         f"<figcaption>Ten bins of equal width; expected calibration error "
         f"{report.metrics['calibration_error']:.3f} (Naeini et al. 2015).</figcaption>"
-        f"<details><summary>the numbers</summary>{_table(head, rows)}</details></figure>"
+        f"<details><summary>the numbers</summary>{table(head, rows)}</details></figure>"
         "<figure><h3>Mistakes by length (tokens in the review)</h3>"
         f"{length_chart(wrong, report.tokens)}"
         "<figcaption>Lines: 95% intervals.</figcaption></figure></div>"
@@ -286,7 +287,7 @@ def _trust(report: Report) -> str:
 
 def _sentences(sentences: Sequence[tuple[str, float]]) -> str:
     rows = [(text, f"{score:.3f}", verdict(score)) for text, score in sentences]
-    return _table(("text", "#probability of praise", "verdict"), rows)
+    return table(("text", "#probability of praise", "verdict"), rows)
 
 
 def _mistakes(report: Report) -> str:
@@ -347,7 +348,7 @@ def _workers(events: Sequence[Event]) -> str:
         *("#tokens/s", "#waited for the slowest"),
     )
     return (
-        f"<h3>The workers</h3>{_table(head, rows)}"
+        f"<h3>The workers</h3>{table(head, rows)}"
         f'<p class="note">Skew: the slowest worker of a round took {slowest / max(mean, 1e-9):.2f} '
         f"times the mean, over {len(rounds)} rounds.</p>"
     )
@@ -361,26 +362,3 @@ def _event(events: Sequence[Event], kind: str) -> Event | None:
 def _legend(keys: Iterable[tuple[str, str]]) -> str:
     items = "".join(f'<span><i class="key {kind}"></i>{text}</span>' for kind, text in keys)
     return f'<div class="legend">{items}</div>'
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; columns whose titles begin with # are of numbers."""
-    numbers = [title.startswith("#") for title in head]
-    lines = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{_NUMBER if number else ''}>{html.escape(cell)}</td>"
-            for cell, number in zip(row, numbers, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return f'<div class="wide"><table>{_heads(head)}{lines}</table></div>'
-
-
-def _heads(titles: Sequence[str]) -> str:
-    cells = "".join(
-        f"<th{_NUMBER if title.startswith('#') else ''}>{html.escape(title.removeprefix('#'))}</th>"
-        for title in titles
-    )
-    return f"<tr>{cells}</tr>"

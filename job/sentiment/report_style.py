@@ -34,7 +34,6 @@ th { font-weight: 600; color: var(--soft); font-size: .85rem; }
 th.number { white-space: normal; vertical-align: bottom; }
 .facts th { white-space: nowrap; } .facts td { overflow-wrap: anywhere; }
 tr.ours td { font-weight: 600; }
-tr.best td { background: var(--tile); }
 .strip { display: block; width: min(260px, 40vw); height: 1.1rem; }
 .strip .all { fill: var(--tile); } .strip .span { fill: var(--accent); opacity: .4; }
 .strip .at { fill: var(--accent); }

@@ -74,11 +74,6 @@ class Chart:
         )
         self._marks.append(f'<line class="segment {kind}" {ends}/>')
 
-    def label(self, at: Point, text: str, *, anchor: str = "middle") -> None:
-        """A text above a point; `anchor`: its start, middle or end is there."""
-        x, y = self._across(at[0]), self._up(at[1]) - 5
-        self._marks.append(_text(text, x=x, y=y, anchor=anchor, kind="label"))
-
     def svg(self) -> str:
         """The chart as an element of a page."""
         about = html.escape(self._about)
