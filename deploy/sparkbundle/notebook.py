@@ -29,6 +29,15 @@ ROLE: Final = "notebook"
 _KERNEL: Final = "kernel"
 _START_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.2
+_LAB_SETTINGS: Final = {
+    # Nothing is asked of the network.
+    "@jupyterlab/apputils-extension:notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    },
+    # Charts that have been scrolled away move on.
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+}
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -147,11 +156,13 @@ def _directory(place: ClusterPlace) -> Path:
 
 def _start(place: ClusterPlace, server: NotebookServer) -> None:
     directory = _directory(place)
-    for part in (directory, directory / "data", directory / "run"):
+    for part in (directory, directory / "data", directory / "run", directory / "labconfig"):
         make_private_directory(part)
     kernels = write_kernels(place, directory / "data")
     settings = server_settings(place, server, kernels=kernels)
     write_private(directory / "jupyter_server_config.json", json.dumps(settings, indent=1))
+    lab = directory / "labconfig" / "default_setting_overrides.json"
+    write_private(lab, json.dumps(_LAB_SETTINGS, indent=1))
     write_private(_record(place), json.dumps(asdict(server)))
     process = start_daemon(
         place,

@@ -22,7 +22,7 @@ SETTINGS = {
     "TRAINING": "--recipe quick --rounds-per-epoch 4 --learning-rate 0.01 --workers 2 --no-plan",
 }
 POINTS = """() => Math.max(0, ...[...document.querySelectorAll(".js-plotly-plot")].flatMap(
-    (plot) => (plot.data || []).map((line) => (line.x || []).length)))"""
+    (plot) => (plot.data || []).map((line) => (line.x && line.x.length) || 0)))"""
 
 
 def chromium() -> str:
@@ -89,7 +89,7 @@ def test_the_talk_runs_to_its_end_and_its_chart_moves_meanwhile(
     kept(page, "1-launcher")
     page.goto(f"{server.address}/lab/tree/{TALK}")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
+    page.wait_for_selector("text=PySpark (this cluster) | Idle")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     status = page.locator(".jp-Notebook-ExecutionIndicator")
