@@ -24,6 +24,8 @@ SETTINGS = {
 POINTS = """() => Math.max(0, ...[...document.querySelectorAll(".js-plotly-plot")].flatMap(
     (plot) => (plot.data || []).map((line) => (line.x && line.x.length) || 0)))"""
 
+SHOW = 'document.querySelector(".js-plotly-plot")?.scrollIntoView({block: "center"})'
+
 
 def chromium() -> str:
     """The browser's program; it is installed where that may be, as the tests on hosts do."""
@@ -101,7 +103,7 @@ def test_the_talk_runs_to_its_end_and_its_chart_moves_meanwhile(
         if (points := page.evaluate(POINTS)) not in seen:
             seen.append(points)
             if 4 <= points <= 8:
-                page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
+                page.evaluate(SHOW)
                 kept(page, "2-chart-moves")
         time.sleep(0.3)
     growing = [points for points in seen if points <= 12]
@@ -152,6 +154,8 @@ def test_a_training_goes_on_without_its_kernel_and_browser_and_is_drawn_again(
 def test_the_tiles_show_sparks_pages_and_tensorboard(browser: BrowserContext, server: Server):
     page = browser.new_page()
     page.goto(server.url)
+    page.wait_for_selector("#jp-MainLogo")
+    page.goto(f"{server.address}/lab?reset")  # else the notebook would be in front
     with browser.expect_page() as coming:
         page.locator(".jp-LauncherCard", has_text="Spark [").click()
     spark = coming.value
@@ -163,5 +167,5 @@ def test_the_tiles_show_sparks_pages_and_tensorboard(browser: BrowserContext, se
     with browser.expect_page() as coming:
         page.locator(".jp-LauncherCard", has_text="TensorBoard [").click()
     board = coming.value
-    board.wait_for_selector("text=model")
+    board.wait_for_selector("text=talk/model")
     kept(board, "5-tensorboard")
