@@ -343,6 +343,8 @@ def test_a_full_disk_is_named(empty: House, monkeypatch: pytest.MonkeyPatch):
         ("WARNING: Retrying … NewConnectionError …\nERROR: No matching distribution found for x",
          "does not reach its package registry"),
         ("ERROR: No matching distribution found for x==1", "finds no x==1"),
+        ("ERROR: Cannot install x===1 because these package versions have conflicting dependencies."
+         "\n\nERROR: ResolutionImpossible: for help visit …", "finds no x==1"),
         ("ERROR: Something else\n", "pip failed: ERROR: Something else"),
     ],
 )  # fmt: skip
