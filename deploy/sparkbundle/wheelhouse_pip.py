@@ -23,8 +23,8 @@ _NETWORK = re.compile(
     r"Failed to establish a new connection|name resolution|timed out|Max retries exceeded"
     r"|ProxyError|SSLError|Connection (?:refused|reset)|Network is unreachable|NewConnectionError"
 )
-# With versions that are exact and nothing that depends on another, the only conflict there can be is
-# with the user's own constraints; pip speaks of one also where it finds no file at all.
+# With exact versions and no dependencies, the only conflict there can be is with the user's own
+# constraints; pip speaks of one also where it finds no file at all.
 _NOT_FOUND = re.compile(r"(?:No matching distribution found for|Cannot install) (\S+)")
 _ALTERED = "DO NOT MATCH THE HASHES"
 _FULL = "No space left on device"
