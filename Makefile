@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-hosts test-job test-deploy hosts long lint bench lock clean
 BIN := .venv/bin
-BESIDE := $(addprefix tests/job/test_,shipping.py story.py watch.py ways_of_scoring.py)
+BESIDE := $(addprefix tests/job/test_,shipping.py ways_of_scoring.py)
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
