@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,10 @@ class Kernel:
         return reply["content"]["status"], "".join(shown)
 
     def end(self) -> None:
+        """It may have ended with its server already."""
         self.client.stop_channels()
-        self.server.ask(f"/api/kernels/{self.id}", method="DELETE", token=self.server.token)
+        with suppress(ConnectionError):
+            self.server.ask(f"/api/kernels/{self.id}", method="DELETE", token=self.server.token)
 
     @property
     def process(self) -> psutil.Process:
