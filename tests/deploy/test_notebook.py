@@ -196,7 +196,7 @@ def test_a_cluster_that_dies_is_told_within_seconds_and_used_again_when_it_is_ba
     assert "Traceback" not in shown
     status, shown = kernel.run("spark.range(10).count()")
     assert status == "error" and "the master does not answer" in shown and "sparkbundle up" in shown
-    assert time.monotonic() - began < 45, "not after a minute"
+    assert time.monotonic() - began < 60, "not after a minute"
     server.run("up")
     assert kernel.run("spark.range(10).count()")[1].endswith("10")
 
