@@ -119,9 +119,9 @@ class PagesHandler(BaseHTTPRequestHandler):
 
     def _lost(self) -> None:
         """A link that begins at the root is meant at the page it was found on."""
-        ours, came = self._pages.prefix, urlsplit(self.headers.get("Referer", "")).path
-        if came.startswith(ours):
-            netloc = came.removeprefix(ours).partition("/")[0]
+        ours, came = self._pages.prefix, urlsplit(self.headers.get("Referer", ""))
+        if came.netloc == self.headers.get("Host", "") and came.path.startswith(ours):
+            netloc = came.path.removeprefix(ours).partition("/")[0]
             self._redirect(f"{ours}{netloc}{self.path}")
         else:
             self._say(HTTPStatus.NOT_FOUND, "There is no such page.")
