@@ -72,6 +72,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Iterator[
         path.write_text(json.dumps(notebook))
         yield made
     finally:
+        print((run.directory("default") / "logs" / "notebook.log").read_text()[-5000:])
         run("down", "--purge")
 
 
@@ -138,10 +139,10 @@ def test_a_training_goes_on_without_its_kernel_and_browser_and_is_drawn_again(
     kernel = Kernel(server)
     kernel.client.execute(code)
     events = folder / "again.events.jsonl"
-    wait_until(lambda: events.exists() and '"round"' in events.read_text())
+    wait_until(lambda: events.exists() and '"round"' in events.read_text(), seconds=240)
     kernel.process.kill()
     kernel.client.stop_channels()
-    wait_until(lambda: '"event": "end"' in events.read_text(), seconds=180)
+    wait_until(lambda: '"event": "end"' in events.read_text(), seconds=240)
     another = Kernel(server)
     shown = another.run(
         f"from sentiment import charts; chart = charts.training('{events}'); chart.follow()\n"
@@ -161,7 +162,7 @@ def test_the_tiles_show_sparks_pages_and_tensorboard(browser: BrowserContext, se
     spark = coming.value
     spark.wait_for_selector("text=Workers: 2 Alive")
     kept(spark, "4-spark")
-    spark.locator("a", has_text=re.compile(r"^worker-1")).click()
+    spark.locator("a", has_text="worker-1").first.click()
     spark.wait_for_selector("text=Spark Worker at 127.0.0.1")
     assert "/spark/at/127.0.0.1:" in spark.url
     with browser.expect_page() as coming:
