@@ -276,8 +276,8 @@ def _train(
 def _command(options: DemoOptions) -> str:
     """What makes the same again; the folder and the cluster's name change nothing of it."""
     given = [] if options.reviews == REVIEWS else ["--reviews", options.reviews]
-    words = ["--recipe", options.recipe, "--seed", str(options.seed), *given]
-    return shlex.join(["sparkbundle", "demo", *words])
+    settings = ["--recipe", options.recipe, "--seed", str(options.seed)]
+    return shlex.join(["sparkbundle", "demo", *settings, *given])
 
 
 def _evaluate(spark: SparkSession, corpus: Corpus, model: Path) -> Evaluation:

@@ -90,10 +90,7 @@ def ensure(name: str, *, folder: Path | None, port: int | None, step: Step) -> N
     """
     place = state.cluster_place(name)
     if state.read_record(place) is None:
-        raise PreflightError(
-            f"cluster {name!r} is not up",
-            todo="sparkbundle up" + ("" if name == "default" else f" --name {name}"),
-        )
+        raise state.not_up(name)
     with state.lock(place, "open notebook"):
         found = server_of(place)
         if found is not None and found.answers():

@@ -105,10 +105,7 @@ def pages_here(name: str, *, base: str = "") -> Pages:
     place = state.cluster_place(name)
     record, secrets = state.read_record(place), read_secrets(place)
     if record is None or secrets is None:
-        raise PreflightError(
-            f"cluster {name!r} is not up",
-            todo="sparkbundle up" + ("" if name == "default" else f" --name {name}"),
-        )
+        raise state.not_up(name)
     return Pages(
         dial=dial_here,
         ui_key=secrets.ui_key,

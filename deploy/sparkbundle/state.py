@@ -190,6 +190,14 @@ def read_record(place: ClusterPlace) -> ClusterRecord | None:
         raise _damaged(place, str(error)) from error
 
 
+def not_up(name: str) -> PreflightError:
+    """What to say where a cluster of this machine is asked for and there is none."""
+    return PreflightError(
+        f"cluster {name!r} is not up",
+        todo="sparkbundle up" + ("" if name == "default" else f" --name {name}"),
+    )
+
+
 def _damaged(place: ClusterPlace, reason: str) -> SparkbundleError:
     return SparkbundleError(
         f"the record of cluster {place.name!r} cannot be read: {reason}",

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from sentiment.errors import InvalidInputError
+from sentiment.metrics import wilson_interval
 from sentiment.sources.labels import label_of_stars
 from sentiment.sources.model import PRAISE
 
@@ -68,8 +69,8 @@ class Film:
         n = self.reviews
         z = NormalDist().inv_cdf((1 + confidence) / 2)
         mine, theirs = self.praise_by_model, self.praise_by_stars
-        low_mine, high_mine = wilson(mine, n, z)
-        low_theirs, high_theirs = wilson(theirs, n, z)
+        low_mine, high_mine = wilson_interval(mine, n, z=z)
+        low_theirs, high_theirs = wilson_interval(theirs, n, z=z)
         phi = self._correlation()
         below = _joined(mine - low_mine, high_theirs - theirs, phi)
         above = _joined(high_mine - mine, theirs - low_theirs, phi)
@@ -85,14 +86,6 @@ class Film:
         product, half = a * d - b * c, self.reviews / 2
         corrected = max(product - half, 0.0) if product >= 0 else product
         return corrected / math.sqrt(margins)
-
-
-def wilson(share: float, n: int, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (1927), without correction."""
-    middle = share + z * z / (2 * n)
-    width = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return (middle - width) / scale, (middle + width) / scale
 
 
 def _joined(one: float, other: float, phi: float) -> float:

@@ -1,5 +1,6 @@
 """How good probabilities are, measured against labels."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,12 @@ def binary_metrics(probability: NDArray[np.float64], label: NDArray[np.int8]) ->
     }
 
 
-def wilson_interval(share: float, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `rows` (Wilson 1927)."""
-    z = 1.96
-    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z / (1 + z * z / rows) * np.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
-    return float(middle - half), float(middle + half)
+def wilson_interval(share: float, rows: int, *, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a share of `rows` (1927), without correction; by default 95 %."""
+    middle = share + z * z / (2 * rows)
+    width = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    scale = 1 + z * z / rows
+    return (middle - width) / scale, (middle + width) / scale
 
 
 def _calibration(

@@ -16,7 +16,7 @@ from pyspark import SparkContext
 
 from sentiment.output import say
 
-ON_DEMAND: Final = "spark.dynamicAllocation.enabled"
+_ON_DEMAND: Final = "spark.dynamicAllocation.enabled"
 _PROBE_SECONDS = 3.0
 
 
@@ -70,7 +70,7 @@ class Watch:
 
     def start(self, context: SparkContext) -> None:
         """Begin to look at a Spark that has started."""
-        self._on_demand = context.getConf().get(ON_DEMAND, "false") == "true"
+        self._on_demand = context.getConf().get(_ON_DEMAND, "false") == "true"
         if self._master.startswith("spark://"):
             self._thread = threading.Thread(target=self._run, args=(context,), daemon=True)
             self._thread.start()

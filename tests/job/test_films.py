@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from sentiment.cli import cli
 from sentiment.errors import InvalidInputError
-from sentiment.films import Film, disagreeing, films_of, read_scores, wilson
+from sentiment.films import Film, disagreeing, films_of, read_scores
+from sentiment.metrics import wilson_interval
 
 COUNT = st.integers(0, 40)
 
@@ -50,7 +51,7 @@ def test_wilson_is_the_published_interval():
         (0, 20): (0.0, 0.1611),
         (1, 29): (0.0061, 0.1718),
     }.items():
-        assert wilson(count / n, n, 1.959964) == pytest.approx(expected, abs=5e-5)
+        assert wilson_interval(count / n, n, z=1.959964) == pytest.approx(expected, abs=5e-5)
 
 
 @given(COUNT, COUNT, COUNT, COUNT)

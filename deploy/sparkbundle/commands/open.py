@@ -10,7 +10,6 @@ from sparkbundle import notebook, opening, state
 from sparkbundle.commands.host_options import hosts_or_here
 from sparkbundle.commands.options import inventory_option, json_option, name_option
 from sparkbundle.output import Steps, print_json, stderr_console
-from sparkbundle.proxy import Proxy
 
 
 @click.command("open")
@@ -69,8 +68,9 @@ def open_page(
     asked = opening.OpenOptions(page=page, inventory=inventory, name=name, port=port or 0)
     with opening.opened(asked) as proxy:
         try:
-            _announce(proxy, page=page, as_json=as_json)
-            _tell(shown=not no_browser and opening.show(proxy.url), wanted=not no_browser)
+            _announce(proxy.url, page=page, port=proxy.server_port, as_json=as_json)
+            _show(proxy.url, wanted=not no_browser)
+            stderr_console().print("the address lets one browser in, once; Ctrl-C ends it")
             threading.Event().wait()
         except KeyboardInterrupt:
             stderr_console().print(f"closed: {proxy.netloc} no longer answers")
@@ -81,28 +81,22 @@ def _open_notebook(
 ) -> None:
     with Steps(total=1).step("start the notebook server") as step:
         server = notebook.ensure(name, folder=folder, port=port, step=step)
-    if as_json:
-        print_json({"url": server.url, "page": opening.NOTEBOOK, "port": server.port})
-    else:
-        click.echo(server.url)
-    sys.stdout.flush()
+    _announce(server.url, page=opening.NOTEBOOK, port=server.port, as_json=as_json)
     page = notebook.redirect_file(state.cluster_place(name), server)
-    console = stderr_console()
-    if not no_browser and not opening.show(page.as_uri()):
-        console.print("no browser can be opened here: open the address above in yours")
-    console.print("the address signs in whoever has it; the server ends with: sparkbundle down")
+    _show(page.as_uri(), wanted=not no_browser)
+    stderr_console().print(
+        "the address signs in whoever has it; the server ends with: sparkbundle down"
+    )
 
 
-def _announce(proxy: Proxy, *, page: str, as_json: bool) -> None:
+def _announce(url: str, *, page: str, port: int, as_json: bool) -> None:
     if as_json:
-        print_json({"url": proxy.url, "page": page, "port": proxy.server_port})
+        print_json({"url": url, "page": page, "port": port})
     else:
-        click.echo(proxy.url)
+        click.echo(url)
     sys.stdout.flush()
 
 
-def _tell(*, shown: bool, wanted: bool) -> None:
-    console = stderr_console()
-    if wanted and not shown:
-        console.print("no browser can be opened here: open the address above in yours")
-    console.print("the address lets one browser in, once; Ctrl-C ends it")
+def _show(url: str, *, wanted: bool) -> None:
+    if wanted and not opening.show(url):
+        stderr_console().print("no browser can be opened here: open the address above in yours")

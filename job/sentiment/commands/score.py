@@ -173,7 +173,7 @@ def _score_source(
             where=str(out),
             code=USAGE,
         )
-    source = cut_files(find_source(spec, reading))
+    source = find_source(spec, reading)
     for note in source.notes:
         say(note)
     from sentiment.files import refuse_existing  # noqa: PLC0415
@@ -186,6 +186,7 @@ def _score_source(
     files = read_model_files(Path(model))
     path = table_for(files, table, model=model)
     digest = model_from_files(files, where=model).digest
+    source = cut_files(source)  # it reads large files once: not before what is cheap to refuse
     run = run_of(source, model_digest=digest)
     with score_parts(out, run, replace=force) as parts:
         if parts.done:

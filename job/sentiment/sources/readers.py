@@ -67,14 +67,11 @@ def _jsonl(part: FilePart, options: SourceOptions, tally: Tally) -> Iterator[Row
     """A file with one JSON object a line."""
     assert part.columns is not None
     for row, (lines, text, fault) in enumerate(each_line(part, options)):
-        record, reason = (None, fault) if fault else _json_record(text, part.columns.text)
-        if reason is not None or record is None:
-            reason = reason or "malformed JSON"
-            yield refused(part, row=row, line=lines.number, reason=reason, text=lines.head.strip())
-        elif not is_selected(record, options):
-            tally.not_selected += 1
-        else:
-            yield record_review(part, options, record, row=row, line=lines.number)
+        record, reason = ({}, fault) if fault else _json_record(text, part.columns.text)
+        yield from _record_row(
+            part, options, tally, record, row=row, line=lines.number, reason=reason,
+            shown=lines.head.strip(),
+        )  # fmt: skip
 
 
 def each_line(
@@ -95,16 +92,16 @@ def each_line(
             yield lines, text, lines.fault
 
 
-def _json_record(line: str, text_key: str) -> tuple[Mapping[str, str | None] | None, str | None]:
-    """A line's record, or why there is none."""
+def _json_record(line: str, text_key: str) -> tuple[Mapping[str, str | None], str | None]:
+    """A line's record, or an empty one and why."""
     if not line.strip():
-        return None, "blank"
+        return {}, "blank"
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return None, f"malformed JSON: {error}"
+        return {}, f"malformed JSON: {error}"
     if not isinstance(value, dict):
-        return None, "malformed JSON: not an object"
+        return {}, "malformed JSON: not an object"
     # A text must be a string; of other values their usual spelling counts.
     record = {key: as_text(item) for key, item in value.items()}
     if not isinstance(value.get(text_key), str):
@@ -122,13 +119,10 @@ def _table(part: FilePart, options: SourceOptions, tally: Tally) -> Iterator[Row
             continue
         reason = fault or lines.fault or _field_fault(fields, names, lines)
         record = dict(zip(names, fields, strict=False))
-        if reason:
-            text = lines.head.rstrip()
-            yield refused(part, row=row, line=lines.first, reason=reason, text=text)
-        elif not is_selected(record, options):
-            tally.not_selected += 1
-        else:
-            yield record_review(part, options, record, row=row, line=lines.first)
+        yield from _record_row(
+            part, options, tally, record, row=row, line=lines.first, reason=reason,
+            shown=lines.head.rstrip(),
+        )  # fmt: skip
 
 
 def each_record(
@@ -174,12 +168,29 @@ def _parquet(part: FilePart, options: SourceOptions, tally: Tally) -> Iterator[R
     """Row groups of a Parquet file."""
     for row, (record, reason, shown) in enumerate(parquet_records(part, options)):
         line = part.first_line + row
-        if reason:
-            yield refused(part, row=row, line=line, reason=reason, text=shown)
-        elif not is_selected(record, options):
-            tally.not_selected += 1
-        else:
-            yield record_review(part, options, record, row=row, line=line)
+        yield from _record_row(
+            part, options, tally, record, row=row, line=line, reason=reason, shown=shown
+        )
+
+
+def _record_row(
+    part: FilePart,
+    options: SourceOptions,
+    tally: Tally,
+    record: Mapping[str, str | None],
+    *,
+    row: int,
+    line: int,
+    reason: str | None,
+    shown: str,
+) -> Iterator[Row]:
+    """The row of a record; refused with the `reason`, if there is one; none, if not selected."""
+    if reason:
+        yield refused(part, row=row, line=line, reason=reason, text=shown)
+    elif not is_selected(record, options):
+        tally.not_selected += 1
+    else:
+        yield record_review(part, options, record, row=row, line=line)
 
 
 _READERS: dict[str, Reader] = {
