@@ -11,10 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sparkbundle import host_notebook
 from sparkbundle.errors import PreflightError
 from sparkbundle.executor_size import misfit
 from sparkbundle.inventory import Host, Inventory
-from sparkbundle.preflight import MINIMUM_MEMORY_MIB, RESERVED_MIB, Facts
+from sparkbundle.preflight import (
+    MINIMUM_MEMORY_MIB,
+    NOTEBOOK_PUBLIC_PORT,
+    RESERVED_MIB,
+    Facts,
+)
 from sparkbundle.resources import roles
 from sparkbundle.spark_settings import (
     HISTORY_PORT,
@@ -27,11 +33,13 @@ from sparkbundle.spark_settings import (
     render_properties,
     worker_settings,
 )
+from sparkbundle.tile import Where
 from sparkbundle.wheelhouse import Wheelhouse
 
 MASTER_PORT = 7077
 PAGE_PORT = 8080
 PYTHON = "/opt/sparkbundle/current/bin/python"
+SECRETS = "/etc/sparkbundle/secrets.json"
 RECOVERY = "/var/lib/sparkbundle/recovery"
 EVENTS = "/var/lib/sparkbundle/events"
 VECTORS = "/var/lib/sparkbundle/vectors"
@@ -192,22 +200,27 @@ def _variables(
 ) -> dict[str, Any]:
     """The variables of one host, as deploy/playbooks/up.yml hands them to the roles."""
     user = dict(inventory.spark_settings)
+    address = str(facts["address"])
+    open_ports = set(inventory.open_ports)
+    if inventory.publication is not None and host.is_notebook:
+        open_ports.add(NOTEBOOK_PUBLIC_PORT)
     variables: dict[str, Any] = {
-        "address": str(facts["address"]),
+        "address": address,
         "cluster": {
             **_cluster(inventory.name, settings.host),
-            "address": str(facts["address"]),
+            "address": address,
             "host": host.name,
             "labels": list(host.labels),
         },
         "ssh_port": int(facts["ssh_port"]),
-        "open_ports": list(inventory.open_ports),
+        "open_ports": sorted(open_ports),
         "firewall": inventory.firewall,
         "java_installed": facts.java_will_do,
         "java_deb": str(inventory.java_deb or ""),
         "release": str(facts["release"]),
         "has_gpus": bool(facts.gpus),
         "client_settings": "",
+        "notebook": {},
     }
     if host.is_master:
         texts = {
@@ -216,6 +229,17 @@ def _variables(
         }
         variables |= _with_configs(texts, facts, wheelhouse)
         variables["client_settings"] = render_properties(client_settings(settings) | user)
+    if host.is_notebook:
+        # The history server reads the event logs of drivers on its own host.
+        there = settings if host.is_master else replace(settings, driver_host=address, events=None)
+        variables["client_settings"] = render_properties(client_settings(there) | user)
+        variables["notebook"] = host_notebook.variables(
+            inventory,
+            _pages(settings, own=address),
+            cores=max(one.cores for one in settings.workers),
+            python=PYTHON,
+            release=wheelhouse.digest,
+        )
     if size is not None:
         text = render_properties(
             worker_settings(settings, worker=host.name) | _daemon(user, "worker")
@@ -228,6 +252,17 @@ def _variables(
             str((size, offered_gpus(host, facts), settings.host)),
         )
     return variables
+
+
+def _pages(settings: ClusterSettings, *, own: str) -> Where:
+    """Where the pages of the cluster are, for the notebook server at `own`."""
+    return Where(
+        master=f"{settings.host}:{PAGE_PORT}",
+        fixed=[f"{settings.host}:{HISTORY_PORT}"],
+        addresses=sorted({settings.host, own, *settings.worker_hosts}),
+        own=own,
+        secrets=SECRETS,
+    )
 
 
 def _daemon(user: Mapping[str, str], daemon: str) -> dict[str, str]:
@@ -267,7 +302,7 @@ def _roles_digest() -> str:
     """The digest of all that the roles are made of."""
     files = [*roles().rglob("*"), *_JOB_AGENT.glob("*.py")]
     texts = [path.read_text("utf-8") for path in sorted(files) if path.suffix in _TEXTS]
-    return _digest(*texts)
+    return _digest(*texts, host_notebook.programs_text())
 
 
 def _digest(*texts: str) -> str:

@@ -105,7 +105,13 @@ def _host(
     host: Host, told: Facts | SparkbundleError, answer: MasterState | None, *, up: bool
 ) -> HostStatus:
     daemons = tuple(
-        name for name, here in (("master", host.is_master), ("worker", host.is_worker)) if here
+        name
+        for name, here in (
+            ("master", host.is_master),
+            ("worker", host.is_worker),
+            ("notebook", host.is_notebook),
+        )
+        if here
     )
     if isinstance(told, SparkbundleError):
         return HostStatus(name=host.name, daemons=daemons, faults=(told.what,), labels=host.labels)
@@ -129,6 +135,7 @@ def _faults(host: Host, facts: Facts, answer: MasterState | None) -> list[str]:
     found = []
     units = ["spark-master", "spark-history"] if host.is_master else []
     units += ["spark-worker"] if host.is_worker else []
+    units += ["spark-notebook"] if host.is_notebook else []
     for unit in units:
         state = facts["units"].get(unit, {}).get("active", "not installed")
         if state != "active":

@@ -17,6 +17,7 @@ from sparkbundle.host_plan import PAGE_PORT, ClusterPlan, HostPlan
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
 from sparkbundle.master import MasterState, parse_state
+from sparkbundle.notebook_verify import verify_notebook, warn_of_former_settings
 from sparkbundle.output import Steps
 from sparkbundle.pages import Pages
 from sparkbundle.runtime import FAST_JVM
@@ -67,6 +68,10 @@ def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> 
         answer = wait_ready(hosts, plan, timeout=timeout)
         states = {name: describe(answer, name) for name in plan.workers}
         step.done(f"{len(states)} workers ALIVE")
+    notebook = plan.inventory.notebook
+    if notebook is not None:
+        config = plan.hosts[notebook.name].variables["notebook"]["config"]
+        warn_of_former_settings(hosts, notebook, config=config)
     with steps.step("run the smoke job on every worker") as step:
         starts = _starts(hosts, plan)
         if _read_verified(hosts) == starts:
@@ -80,11 +85,15 @@ def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> 
             step.done(note)
             return Verdict(workers=states, tasks={}, note=note, proven=False)
         tasks = _smoke(hosts, plan, timeout=timeout)
+        proven = f"exact result from {len(tasks)} workers"
+        if notebook is not None:
+            verify_notebook(hosts, notebook, timeout=timeout)
+            proven += ", and in a notebook"
         given = json.dumps(starts).encode()
         hosts.run(
             hosts.inventory.master, f"install -m 0600 /dev/stdin {VERIFIED}", sudo=True, given=given
         )
-        step.done(f"exact result from {len(tasks)} workers")
+        step.done(proven)
     return Verdict(workers=states, tasks=tasks)
 
 
@@ -201,7 +210,7 @@ def journal(hosts: Hosts, host: Host, unit: str, *, lines: int = 4) -> str:
 
 def _starts(hosts: Hosts, plan: ClusterPlan) -> dict[str, str]:
     """Which start of its daemons each host is at: a start changes it."""
-    units = "spark-master spark-worker"
+    units = "spark-master spark-worker spark-notebook"
     words = f"systemctl show {units} --property=InvocationID --value"
     chosen = [hosts.inventory.host(name) for name in plan.hosts]
     answers = hosts.each(lambda host: hosts.run(host, words, timeout=20).out.split(), chosen)

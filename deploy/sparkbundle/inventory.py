@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkbundle import inventory_ansible, inventory_file
+from sparkbundle import inventory_ansible, inventory_file, notebook_certificate
 from sparkbundle import inventory_keys as keys
 from sparkbundle.errors import PreflightError
 from sparkbundle.inventory_file import Problem, Scan
@@ -53,6 +53,20 @@ class Host:
         """Whether a worker runs here."""
         return WORKERS in self.groups
 
+    @property
+    def is_notebook(self) -> bool:
+        """Whether the notebook server runs here."""
+        return NOTEBOOK in self.groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """At which name the notebook server is published, and the PEM files of its certificate."""
+
+    name: str
+    certificate: Path
+    key: Path
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
@@ -60,6 +74,8 @@ class Inventory:
 
     `spark_settings` are the user's own, on top of ours. `open_ports` stay reachable
     for everybody. `java_deb` is a local package to install instead of the system's.
+    `notebook_profiles` are kernels of the user's own: titles with Spark settings; `publication`
+    is None where the notebook server is reached through a tunnel only.
     """
 
     path: Path
@@ -69,6 +85,8 @@ class Inventory:
     firewall: bool = True
     open_ports: tuple[int, ...] = ()
     java_deb: Path | None = None
+    notebook_profiles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    publication: Publication | None = None
 
     @property
     def master(self) -> Host:
@@ -79,6 +97,11 @@ class Inventory:
     def workers(self) -> tuple[Host, ...]:
         """The hosts of the workers, in the inventory's order."""
         return tuple(host for host in self.hosts if host.is_worker)
+
+    @property
+    def notebook(self) -> Host | None:
+        """The host of the notebook server, None where there is none."""
+        return next((host for host in self.hosts if host.is_notebook), None)
 
     def host(self, name: str) -> Host:
         """The host of this name.
@@ -147,10 +170,23 @@ def resolve(
         except ValueError as error:
             what = f"as the name of the cluster, {error}"
             problems.append(Problem(where=str(scan.path), what=what, todo="set cluster_name"))
-    java = scan.path.parent / common["java_deb"] if "java_deb" in common else None
-    if java is not None and not java.is_file():
-        where = next((e.where for e in scan.entries if e.key == "java_deb"), str(scan.path))
-        problems.append(Problem(where=where, what=f"java_deb: there is no file {java}"))
+    files = {
+        key: scan.path.parent / common[key]
+        for key in ("java_deb", "notebook_certificate", "notebook_key")
+        if key in common
+    }
+    for key, path in files.items():
+        if not path.is_file():
+            problems.append(Problem(where=_line(key, scan), what=f"{key}: there is no file {path}"))
+    problems += _wrong_notebook(hosts, common, scan)
+    publication = None
+    if not problems and "notebook_name" in common:
+        publication = Publication(
+            name=common["notebook_name"],
+            certificate=files["notebook_certificate"],
+            key=files["notebook_key"],
+        )
+        problems += _wrong_certificate(publication, scan)
     if problems:
         return None, tuple(problems)
     return (
@@ -161,7 +197,9 @@ def resolve(
             spark_settings=common.get("spark_settings", {}),
             firewall=common.get("firewall", True),
             open_ports=common.get("firewall_open_ports", ()),
-            java_deb=java,
+            java_deb=files.get("java_deb"),
+            notebook_profiles=common.get("notebook_profiles", {}),
+            publication=publication,
         ),
         (),
     )
@@ -280,6 +318,34 @@ def _without_effect(hosts: tuple[Host, ...], scan: Scan) -> Iterator[Problem]:
             what = f"{entry.key!r} has no effect: {entry.owner!r} is not one of the workers"
             todo = "add the host to them, or remove the key"
             yield Problem(where=entry.where, what=what, todo=todo)
+
+
+def _wrong_notebook(
+    hosts: tuple[Host, ...], common: Mapping[str, Any], scan: Scan
+) -> Iterator[Problem]:
+    """Keys of the notebook server where there is none, or some without those that they need."""
+    given = [key for key in common if key.startswith("notebook_")]
+    if given and not any(host.is_notebook for host in hosts):
+        what = f"{given[0]!r} has no effect: no host runs the notebook server"
+        yield Problem(where=_line(given[0], scan), what=what, todo="put one in the group notebook")
+    published = {"notebook_name", "notebook_certificate", "notebook_key"}
+    missing = sorted(published - set(given))
+    if missing and published & set(given):
+        key = sorted(published & set(given))[0]
+        what = f"{key!r} needs {' and '.join(map(repr, missing))}"
+        yield Problem(where=_line(key, scan), what=what, todo="docs/notebooks.md has an example")
+
+
+def _wrong_certificate(publication: Publication, scan: Scan) -> Iterator[Problem]:
+    if what := notebook_certificate.fault(publication.certificate, publication.key):
+        yield Problem(where=_line("notebook_certificate", scan), what=what)
+    elif what := notebook_certificate.misnamed(publication.certificate, publication.name):
+        yield Problem(where=_line("notebook_name", scan), what=what)
+
+
+def _line(key: str, scan: Scan) -> str:
+    """Where a key stands."""
+    return next((entry.where for entry in scan.entries if entry.key == key), str(scan.path))
 
 
 def _common(

@@ -22,6 +22,10 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ADDRESS = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:%-]*")
 _USER = re.compile(r"[A-Za-z0-9_][^\s@:/]*")
 _SETTING = re.compile(r"spark\.[^\s=:#!\\]+")
+_TITLE = re.compile(r"\S(.{0,58}\S)?")
+# At least one dot, and no number at the end: an address is no name in a certificate.
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DNS_NAME = re.compile(rf"({_LABEL}\.)+(?!\d+$){_LABEL}")
 _UNREADABLE = ("__ansible_vault", "__ansible_unsafe")
 
 # Ansible takes them, too, and would then go where nobody else goes.
@@ -231,6 +235,32 @@ def _deb(value: object) -> str:
     return value
 
 
+def _host_name(value: object) -> str:
+    if not isinstance(value, str) or not _DNS_NAME.fullmatch(value):
+        raise ValueError(f"{_short(value)} is not a name such as notebook.example.org")
+    return value.lower()
+
+
+def _file(value: object) -> str:
+    if not isinstance(value, str) or not value or "://" in value:
+        raise ValueError(f"{_short(value)} is not the path of a local file")
+    return value
+
+
+def _profiles(value: object) -> dict[str, dict[str, str]]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{_short(value)} is not a mapping of profiles")
+    profiles = {}
+    for title, given in value.items():
+        if not isinstance(title, str) or not _TITLE.fullmatch(title) or not title.isprintable():
+            raise ValueError(f"{_short(title)} is not a title of 1 to 60 characters")
+        try:
+            profiles[title] = _settings(given)
+        except ValueError as error:
+            raise ValueError(f"{title}: {error}") from None
+    return profiles
+
+
 def _address(value: object) -> str:
     if not isinstance(value, str) or not _WORD.fullmatch(value):
         raise ValueError(f"{_short(value)} is not an IPv4 address or a host's name")
@@ -282,6 +312,10 @@ KEYS = {
     "firewall": Key(parse=_truth, whole_cluster=True),
     "firewall_open_ports": Key(parse=_ports, whole_cluster=True),
     "java_deb": Key(parse=_deb, whole_cluster=True),
+    "notebook_profiles": Key(parse=_profiles, whole_cluster=True),
+    "notebook_name": Key(parse=_host_name, whole_cluster=True),
+    "notebook_certificate": Key(parse=_file, whole_cluster=True),
+    "notebook_key": Key(parse=_file, whole_cluster=True),
     "spark_cores": Key(parse=_cores, workers_only=True),
     "spark_memory": Key(parse=_memory, workers_only=True),
     "spark_gpus": Key(parse=_gpus, workers_only=True),

@@ -110,10 +110,15 @@ def write_settings(launcher: Launcher) -> None:
     write_private(conf / "client.properties", render_properties(client_settings(cluster)))
 
 
+def secrets_file(place: ClusterPlace) -> Path:
+    """Where the secrets of a cluster are."""
+    return place.conf / "secrets.json"
+
+
 def read_secrets(place: ClusterPlace) -> Secrets | None:
     """The secrets of a cluster, or None when there are none (any more)."""
     try:
-        value = json.loads((place.conf / "secrets.json").read_text(encoding="utf-8"))
+        value = json.loads(secrets_file(place).read_text(encoding="utf-8"))
         return Secrets(rpc=value["rpc"], ui_key=value["ui_key"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,21 +1,17 @@
 """What a Spark master tells about itself at `/json/`, read with a signed token."""
 
-import base64
 import json
 import re
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jwt
-
 from sparkbundle.executor_size import misfit_of
+from sparkbundle.page_token import token
 from sparkbundle.spark_settings import WorkerSize
 
-_TOKEN_SECONDS = 60
 _WORKER_ID = re.compile(r"(?P<name>.+?)-\d{14}-.*")
 # Loopback is not reached through the proxy that the environment may name.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -63,15 +59,6 @@ class MasterState:
         alive = [worker for worker in entries if worker.state == "ALIVE"]
         last = alive or entries
         return last[-1] if last else None
-
-
-def token(ui_key: str) -> str:
-    """A token that opens the cluster's web pages for one minute."""
-    return jwt.encode(
-        {"exp": int(time.time()) + _TOKEN_SECONDS},
-        base64.urlsafe_b64decode(ui_key),
-        algorithm="HS256",
-    )
 
 
 def ask_master(ui: str, *, ui_key: str, timeout: float = 5.0) -> MasterState | None:

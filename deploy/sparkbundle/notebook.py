@@ -13,31 +13,34 @@ import time
 import urllib.request
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+from urllib.parse import urlsplit
 
 from sparkbundle import ports, state
 from sparkbundle.daemons import ROLE_VARIABLE, clean_environment, last_lines, start_daemon
 from sparkbundle.errors import PreflightError, SparkbundleError
 from sparkbundle.files import make_private_directory, write_private
+from sparkbundle.kernels import kernel_specs, profiles, write_kernels
+from sparkbundle.launch import secrets_file
 from sparkbundle.notebook_folder import fill
+from sparkbundle.notebook_settings import (
+    CONFIG_FILE,
+    LAB_FILE,
+    START_SECONDS,
+    TILE_FILE,
+    LabSettings,
+    lab_settings,
+    server_settings,
+)
 from sparkbundle.output import Step
 from sparkbundle.ports import HOST
 from sparkbundle.runtime import find_spark
 from sparkbundle.state import ClusterPlace
+from sparkbundle.tile import Where
 
 ROLE: Final = "notebook"
-_KERNEL: Final = "kernel"
-_START_SECONDS: Final = 60.0
+_KERNEL_ROLE: Final = {ROLE_VARIABLE: "kernel"}
 _POLL_SECONDS: Final = 0.2
-_LAB_SETTINGS: Final = {
-    # Nothing is asked of the network.
-    "@jupyterlab/apputils-extension:notification": {
-        "fetchNews": "false",
-        "checkForUpdates": False,
-    },
-    # Charts that have been scrolled away move on.
-    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
-}
 _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -114,12 +117,9 @@ def default_folder() -> Path:
     return Path.home() / "sparkbundle-notebooks"
 
 
-def redirect_file(place: ClusterPlace, server: NotebookServer) -> Path:
-    """A private page that leads to the server: on a command line others could read the token."""
-    path = _directory(place) / "open.html"
-    text = f'<!doctype html><meta http-equiv="refresh" content="0;url={server.url}">\n'
-    write_private(path, text)
-    return path
+def redirect_file(place: ClusterPlace) -> Path:
+    """Where the private page is that leads a browser to the server."""
+    return _directory(place) / "open.html"
 
 
 def _require_same(found: NotebookServer, folder: Path | None, port: int | None) -> None:
@@ -155,18 +155,32 @@ def _start(place: ClusterPlace, server: NotebookServer) -> None:
     directory = _directory(place)
     for part in (directory, directory / "data", directory / "run", directory / "labconfig"):
         make_private_directory(part)
-    kernels = write_kernels(place, directory / "data")
-    settings = server_settings(place, server, kernels=kernels)
-    write_private(directory / "jupyter_server_config.json", json.dumps(settings, indent=1))
-    lab = directory / "labconfig" / "default_setting_overrides.json"
-    write_private(lab, json.dumps(_LAB_SETTINGS, indent=1))
+    specs = kernel_specs(
+        profiles(cores=_cores(place)), python=sys.executable, environment=_KERNEL_ROLE
+    )
+    write_kernels(directory / "data", specs)
+    lab = LabSettings(
+        port=server.port,
+        python=sys.executable,
+        folder=server.folder,
+        kernels=list(specs),
+        tile_file=str(directory / TILE_FILE),
+        token=server.token,
+        root=os.getuid() == 0,
+    )
+    for name, content in (
+        (CONFIG_FILE, server_settings(lab)),
+        (LAB_FILE, lab_settings()),
+        (TILE_FILE, asdict(_where_pages_are(place))),
+    ):
+        write_private(directory / name, json.dumps(content, indent=1))
     write_private(_record(place), json.dumps(asdict(server)))
     process = start_daemon(
         place,
         role=ROLE,
         environment={
             **clean_environment(place, role=ROLE, spark=find_spark()),
-            **_where(place),
+            **_environment(place),
             "JUPYTER_CONFIG_DIR": str(directory),
             "JUPYTER_DATA_DIR": str(directory / "data"),
             "JUPYTER_RUNTIME_DIR": str(directory / "run"),
@@ -174,7 +188,7 @@ def _start(place: ClusterPlace, server: NotebookServer) -> None:
         },
         command=[sys.executable, "-m", "jupyterlab"],
     )
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while not server.answers():
         if process.poll() is not None or time.monotonic() > deadline:
             log = place.log(ROLE)
@@ -186,81 +200,24 @@ def _start(place: ClusterPlace, server: NotebookServer) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def write_kernels(place: ClusterPlace, data: Path) -> list[str]:
-    """Write the kernels: one that takes executors when it needs them, and one with a worker.
-
-    Returns their names.
-    """
-    from sentiment.kernel import ON_DEMAND, TITLE  # noqa: PLC0415 - its imports take seconds
-    from sentiment.kernel import write_kernels as write  # noqa: PLC0415
-
+def _cores(place: ClusterPlace) -> int:
+    """The cores of one worker."""
     record = state.read_record(place)
     assert record is not None
-    page = {"spark.ui.enabled": "true", "spark.ui.port": "0"}
-    return write(
-        data,
-        profiles={
-            TITLE: {**page, **ON_DEMAND},
-            "PySpark (one worker)": {**page, "spark.cores.max": str(record.cores)},
-        },
-        environment={ROLE_VARIABLE: _KERNEL},
-    )
+    return record.cores
 
 
-def _where(place: ClusterPlace) -> dict[str, str]:
+def _where_pages_are(place: ClusterPlace) -> Where:
+    record = state.read_record(place)
+    assert record is not None
+    master = urlsplit(record.ui).netloc
+    return Where(master=master, addresses=[HOST], own=HOST, secrets=str(secrets_file(place)))
+
+
+def _environment(place: ClusterPlace) -> dict[str, str]:
     """What tells commands in notebooks and terminals which cluster is meant."""
     return {
         "SPARKBUNDLE_CLUSTER": place.name,
         "SPARKBUNDLE_STATE": str(state.state_directory()),
         "SPARKBUNDLE_VECTORS": str(state.vectors_directory()),
-    }
-
-
-def server_settings(
-    place: ClusterPlace, server: NotebookServer, *, kernels: list[str]
-) -> dict[str, Any]:
-    """The settings of Jupyter Server, jupyter-server-proxy and JupyterLab."""
-    return {
-        "ServerApp": {
-            "ip": HOST,
-            "port": server.port,
-            "port_retries": 0,
-            "open_browser": False,
-            "root_dir": server.folder,
-            # A page of another name that leads to this address is refused.
-            "allow_remote_access": False,
-            "allow_root": os.getuid() == 0,
-        },
-        "IdentityProvider": {"token": server.token},
-        "KernelSpecManager": {"allowed_kernelspecs": kernels},
-        "ServerProxy": {
-            "host_allowlist": ["localhost", HOST],
-            "servers": {"spark": _spark_tile(place.name), "tensorboard": _board_tile(server)},
-        },
-        # Nothing is asked of the network.
-        "LabApp": {
-            "news_url": None,
-            "check_for_updates_class": "jupyterlab.handlers.announcements.NeverCheckForUpdate",
-            "extension_manager": "readonly",
-        },
-    }
-
-
-def _spark_tile(name: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "sparkbundle.tile", name, "{unix_socket}", "{base_url}spark"]
-    return _tile("Spark", command)
-
-
-def _board_tile(server: NotebookServer) -> dict[str, Any]:
-    command = [sys.executable, "-m", "sentiment", "board", server.folder]
-    return _tile("TensorBoard", [*command, "--socket", "{unix_socket}"])
-
-
-def _tile(title: str, command: list[str]) -> dict[str, Any]:
-    return {
-        "command": command,
-        "unix_socket": True,
-        "timeout": _START_SECONDS,
-        "new_browser_tab": True,
-        "launcher_entry": {"title": title, "category": "Other"},
     }

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 
 from sparkbundle import inventory as inventories
 from sparkbundle import state
-from sparkbundle.errors import PREFLIGHT, PreflightError, SparkbundleError
+from sparkbundle.errors import PreflightError, SparkbundleError
+from sparkbundle.host_files import read_as_root
+from sparkbundle.host_plan import SECRETS
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Inventory
 from sparkbundle.launch import read_secrets
@@ -24,11 +26,11 @@ from sparkbundle.pages import Pages
 from sparkbundle.ports import HOST
 from sparkbundle.proxy import Proxy
 from sparkbundle.reach import reaching
-from sparkbundle.tunnel import Tunnel, dial_here
+from sparkbundle.tunnel import Tunnel
+from sparkbundle.wire import dial_here
 
 NOTEBOOK, SPARK, HISTORY, APP = "notebook", "spark", "history", "app"
 PAGES = (NOTEBOOK, SPARK, HISTORY, APP)
-_SECRETS = "/etc/sparkbundle/secrets.json"
 _CLUSTER = "/etc/sparkbundle/cluster.json"
 
 
@@ -96,8 +98,8 @@ def _start(page: str, pages: Pages, history: str | None) -> str:
     return applications[0]  # the newest: so the master sorts them
 
 
-def pages_here(name: str, *, base: str = "") -> Pages:
-    """The pages of the cluster on this machine with this name; `base` as for Pages.
+def pages_here(name: str) -> Pages:
+    """The pages of the cluster on this machine with this name.
 
     Raises:
         PreflightError: it is not up.
@@ -112,7 +114,6 @@ def pages_here(name: str, *, base: str = "") -> Pages:
         master=urlsplit(record.ui).netloc,
         addresses=(HOST,),
         resolve=_resolve_here,
-        base=base,
     )
 
 
@@ -127,13 +128,13 @@ def _pages_of(hosts: Hosts) -> tuple[Pages, str]:
     """The pages of a cluster of hosts, and where its history server is."""
     master = hosts.inventory.master
     try:
-        secrets = json.loads(_read(hosts, _SECRETS))
-        cluster = json.loads(_read(hosts, _CLUSTER))
+        secrets = json.loads(read_as_root(hosts, hosts.inventory.master, SECRETS))
+        cluster = json.loads(read_as_root(hosts, hosts.inventory.master, _CLUSTER))
         ui, history = (urlsplit(cluster[key]).netloc for key in ("ui", "history"))
         ui_key = secrets["ui_key"]
     except (ValueError, KeyError, TypeError) as error:
         raise SparkbundleError(
-            f"{_SECRETS} or {_CLUSTER} is damaged: {type(error).__name__}",
+            f"{SECRETS} or {_CLUSTER} is damaged: {type(error).__name__}",
             where=master.name,
             todo=f"sparkbundle up -i {hosts.inventory.path}    writes them anew",
         ) from error
@@ -193,26 +194,6 @@ def _address(text: str) -> str:
         return str(value["address"])
     except (ValueError, KeyError, TypeError):
         return ""
-
-
-def _read(hosts: Hosts, path: str) -> str:
-    master = hosts.inventory.master
-    answer = hosts.run(master, f"cat {path}", sudo=True)
-    if answer.code == 0:
-        return answer.out
-    said = answer.err.strip().splitlines() or [f"{path} cannot be read"]
-    if "No such file" in said[-1]:
-        raise PreflightError(
-            "no cluster is up here",
-            where=master.name,
-            todo=f"sparkbundle up -i {hosts.inventory.path}",
-        )
-    raise SparkbundleError(
-        f"the secret of the web pages cannot be read: {said[-1]}",
-        where=master.name,
-        todo="let this user use sudo without a password there, or sign in as one who may",
-        code=PREFLIGHT,
-    )
 
 
 def has_display() -> bool:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from sparkbundle.errors import SparkbundleError
-from sparkbundle.master import token
-from sparkbundle.tunnel import Dial, Wire
+from sparkbundle.page_token import token
+from sparkbundle.wire import Dial, Wire
 
 PREFIX = "/at/"
 _NETLOC = rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):[0-9]{1,5}"

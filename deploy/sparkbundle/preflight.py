@@ -20,6 +20,8 @@ from sparkbundle.spark_settings import HISTORY_PORT
 
 MASTER_PORTS = {7077: "the master", 8080: "the master's page", HISTORY_PORT: "the history server"}
 WORKER_PORTS = {7078: "the worker", 8081: "the worker's page"}
+NOTEBOOK_PORTS = {8888: "the notebook server"}
+NOTEBOOK_PUBLIC_PORT = 443
 PYTHON_MINIMUM = (3, 11)
 SYSTEMS = ("debian", "ubuntu")
 # What the system, the daemons (256 MiB of heap each) and one Python worker take.
@@ -142,7 +144,7 @@ def ask(hosts: Hosts, host: Host) -> Facts:
     Raises:
         SparkbundleError: it is not reached, or has no Python, or its answer is none.
     """
-    ports = [*MASTER_PORTS, *WORKER_PORTS]
+    ports = [*MASTER_PORTS, *WORKER_PORTS, *NOTEBOOK_PORTS, NOTEBOOK_PUBLIC_PORT]
     asked = shlex.quote(json.dumps({"address": host.address, "ports": ports}))
     command = f"sh -c {shlex.quote(_COMMAND)} sh {asked}"
     before = time.time()
@@ -181,6 +183,8 @@ def _host_problems(inventory: Inventory, host: Host, facts: Facts) -> Iterator[P
     ):
         for what, todo in finder(host, facts):
             yield Problem(host.name, name, what, todo)
+    for what, todo in _wrong_public_port(inventory, host, facts):
+        yield Problem(host.name, "port", what, todo)
     for what, todo in _wrong_cluster(inventory, facts):
         yield Problem(host.name, "cluster", what, todo)
     for what, todo in _closing_ports(inventory, facts):
@@ -286,19 +290,36 @@ def _wrong_users(_host: Host, facts: Facts) -> Found:
         if home != USERS_HOME:  # roles/base makes it so, and roles/removal looks for it
             yield (
                 f"there is already a user {name!r} that is not ours",
-                "rename or remove that user: the daemons run as spark, jobs as sparkjob",
+                "rename or remove that user: the daemons run as spark, jobs as sparkjob, "
+                "notebooks as sparknote",
             )
 
 
 def _wrong_ports(host: Host, facts: Facts) -> Found:
-    ports = {**(MASTER_PORTS if host.is_master else {}), **(WORKER_PORTS if host.is_worker else {})}
+    ports = {
+        **(MASTER_PORTS if host.is_master else {}),
+        **(WORKER_PORTS if host.is_worker else {}),
+        **(NOTEBOOK_PORTS if host.is_notebook else {}),
+    }
     for port, use in ports.items():
         holder = facts["listeners"].get(str(port))
-        if holder and not (facts["cluster"] and holder["user"] == "spark"):
+        if holder and not (facts["cluster"] and holder["user"] in ("spark", "sparknote")):
             yield (
                 f"port {port} ({use}) is taken by {holder['by']}",
                 "stop that program, or use another host",
             )
+
+
+def _wrong_public_port(inventory: Inventory, host: Host, facts: Facts) -> Found:
+    if inventory.publication is None or not host.is_notebook:
+        return
+    holder = facts["listeners"].get(str(NOTEBOOK_PUBLIC_PORT))
+    if holder and facts["units"].get("spark-notebook-public.socket", {}).get("active") != "active":
+        yield (
+            f"port {NOTEBOOK_PUBLIC_PORT} (the published notebook server) is taken by "
+            f"{holder['by']}",
+            "stop that program, or take notebook_name out of the inventory",
+        )
 
 
 def _wrong_cluster(inventory: Inventory, facts: Facts) -> Found:

@@ -21,12 +21,17 @@ import time
 
 MANAGED = (
     "/etc/sparkbundle/*",
+    "/etc/sparkbundle/notebook/*",
+    "/etc/sparkbundle/notebook/*/*",
+    "/etc/sparkbundle/notebook/kernels/*/*",
     "/etc/systemd/system/spark-*.service",
+    "/etc/systemd/system/spark-*.socket",
     "/etc/systemd/system/spark-*.service.d/*",
     "/etc/systemd/system/sparkbundle-*.service",
     "/etc/sysctl.d/60-sparkbundle.conf",
     "/opt/sparkbundle/libexec/*",
     "/opt/sparkbundle/libexec/*/*.py",
+    "/opt/sparkbundle/libexec/notebook/sparkbundle/*.py",
 )
 DIRECTORIES = (
     "/etc/sparkbundle",
@@ -35,7 +40,14 @@ DIRECTORIES = (
     "/var/lib/sparkbundle/*",
 )
 VECTORS = "/var/lib/sparkbundle/vectors"
-UNITS = ("spark-master", "spark-worker", "spark-history", "sparkbundle-firewall")
+UNITS = (
+    "spark-master",
+    "spark-worker",
+    "spark-history",
+    "spark-notebook",
+    "spark-notebook-public.socket",
+    "sparkbundle-firewall",
+)
 LISTEN = "0A"
 
 
@@ -276,7 +288,7 @@ def main() -> None:
         "ssh_port": int(connection[3]) if connection else 22,
         "java": java(),
         "gpus": gpus(),
-        "users": users(("spark", "sparkjob")),
+        "users": users(("spark", "sparkjob", "sparknote")),
         "cluster": as_json("/etc/sparkbundle/cluster.json"),
         "deployed": as_json("/var/lib/sparkbundle/deployed.json"),
         "release": release(),

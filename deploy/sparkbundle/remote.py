@@ -13,7 +13,7 @@ from typing import Any
 from sparkbundle import preflight, wheelhouse
 from sparkbundle.errors import PARTLY, InterruptedRunError, PreflightError, SparkbundleError
 from sparkbundle.host_lock import locked
-from sparkbundle.host_plan import ClusterPlan, make_plan
+from sparkbundle.host_plan import SECRETS, ClusterPlan, make_plan
 from sparkbundle.host_record import is_as_deployed, record
 from sparkbundle.host_verify import Verdict, verify, wait_ready
 from sparkbundle.hosts import Hosts
@@ -23,8 +23,6 @@ from sparkbundle.playbook import HostOutcome, Outcome, failure, phases
 from sparkbundle.playbook_steps import last_log, play
 from sparkbundle.preflight import Checked
 from sparkbundle.spark_settings import Secrets, new_secrets
-
-SECRETS = "/etc/sparkbundle/secrets.json"
 
 
 @dataclass(frozen=True)

@@ -22,62 +22,15 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from sentiment.errors import InvalidInputError, SentimentError
-from sentiment.files import write_json
 from sentiment.output import say
 from sentiment.session import Place, find_place, setting, spark_session
 from sentiment.watch import Patience, Watch
 
-NAME: Final = "sparkbundle"
-"""Of the kernel's folder, and in notebooks."""
-TITLE: Final = "PySpark (this cluster)"
 SETTINGS_VARIABLE: Final = "SENTIMENT_SPARK_SETTINGS"
-ON_DEMAND: Final = {
-    # A notebook is idle most of the time: others have the cores then. Shuffle files on an
-    # executor keep it (there is no shuffle service), and so does what is cached there. Those of
-    # a query end with it; others are made anew, if they are asked for a minute later.
-    "spark.dynamicAllocation.enabled": "true",
-    "spark.dynamicAllocation.shuffleTracking.enabled": "true",
-    "spark.dynamicAllocation.shuffleTracking.timeout": "60s",
-    "spark.sql.classic.shuffleDependency.fileCleanup.enabled": "true",
-    "spark.dynamicAllocation.executorIdleTimeout": "20s",
-    "spark.dynamicAllocation.schedulerBacklogTimeout": "1s",
-    # There is none to wait for at the start.
-    "spark.scheduler.minRegisteredResourcesRatio": "0",
-}
-"""Settings of a session that takes executors when a cell has work for them, and gives them back."""
 _PATIENCE: Final = Patience(look=2.0, say=20.0, silent=8.0, idle=math.inf)
 _ASKS: Final = re.compile(r"(?<![.\w])spark(?!\w)")
 _SIZE: Final = re.compile(r"(\d+)([kmgt]?)b?", re.IGNORECASE)
 _MIB: Final = {"": 1.0, "k": 2.0**-10, "m": 1.0, "g": 2.0**10, "t": 2.0**20}
-
-
-def write_kernels(
-    folder: Path,
-    *,
-    profiles: Mapping[str, Mapping[str, str]],
-    environment: Mapping[str, str] | None = None,
-) -> list[str]:
-    """Write the kernels' specifications below `folder`, which is one of Jupyter's data folders.
-
-    One for each profile, a title with its Spark settings; the first is the notebooks' own, NAME.
-    `environment` is that of all of them. Returns their names. Source: jupyter-client, "Kernel
-    specs".
-    """
-    names = []
-    for number, (title, settings) in enumerate(profiles.items()):
-        name = f"{NAME}-{number + 1}" if number else NAME
-        extension = f"--IPKernelApp.extra_extensions={__name__}"
-        launched = ["-m", "ipykernel_launcher", "-f", "{connection_file}", extension]
-        spec = {
-            "argv": [sys.executable, *launched],
-            "display_name": title,
-            "language": "python",
-            "env": {**(environment or {}), SETTINGS_VARIABLE: json.dumps(dict(settings))},
-        }
-        (folder / "kernels" / name).mkdir(parents=True, exist_ok=True)
-        write_json(folder / "kernels" / name / "kernel.json", spec)
-        names.append(name)
-    return names
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import jwt
 import pytest
 
-from sparkbundle.master import token
+from sparkbundle.page_token import token
 from sparkbundle.spark_settings import Secrets, new_secrets
 from tests.cluster import machines
 from tests.cluster.attackers import (

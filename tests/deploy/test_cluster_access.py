@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sparkbundle.master import token
+from sparkbundle.page_token import token
 from tests.deploy.conftest import CommandLine, wait_until
 
 KEY = "spark.org.apache.spark.ui.JWSFilter.param.secretKey"

@@ -20,11 +20,12 @@ from sparkbundle import opening
 from sparkbundle.door import Door
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.hosts import Hosts
-from sparkbundle.master import token
 from sparkbundle.opening import OpenOptions, opened
+from sparkbundle.page_token import token
 from sparkbundle.pages import PREFIX, Pages, split
 from sparkbundle.proxy import Proxy
-from sparkbundle.tunnel import Tunnel, dial_here
+from sparkbundle.tunnel import Tunnel
+from sparkbundle.wire import dial_here
 from tests.deploy.conftest import CommandLine
 from tests.deploy.test_ssh import lab_of
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -12,8 +13,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from sentiment.kernel import NAME, ON_DEMAND, TITLE, write_kernels
 from sentiment.notebook import FOLDER_VARIABLE
+from sparkbundle.kernels import NAME, ON_DEMAND, TITLE, kernel_specs, write_kernels
 from tests.conftest import QUICK_JVMS, Sentiment
 
 NOTEBOOKS = Path(__file__).parents[2] / "job" / "notebooks"
@@ -49,7 +50,8 @@ class Notebooks:
             FOLDER_VARIABLE: str(self.folder),
         }
         settings = {**ON_DEMAND, **QUICK_JVMS}
-        write_kernels(home / "jupyter", profiles={TITLE: settings}, environment=environment)
+        specs = kernel_specs({TITLE: settings}, python=sys.executable, environment=environment)
+        write_kernels(home / "jupyter", specs)
 
     def run(self, name: str, **parameters: Any) -> tuple[Any, Client]:
         """Execute a notebook from top to bottom; a cell that fails is an error."""

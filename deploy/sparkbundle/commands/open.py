@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from sparkbundle import notebook, opening, state
+from sparkbundle import notebook, notebook_hosts, opening, state
 from sparkbundle.commands.host_options import hosts_or_here
 from sparkbundle.commands.options import inventory_option, json_option, name_option
+from sparkbundle.files import write_private
 from sparkbundle.output import Steps, print_json, stderr_console
 
 
@@ -47,12 +48,13 @@ def open_page(
     PAGE is notebook (JupyterLab, with Spark ready), spark (the master, its workers, running
     applications), history (ended applications) or app (the newest running application).
     Spark's pages are shown until Ctrl-C at an address of this machine, over SSH, to the one
-    browser that comes with the key in it. The notebook server is begun when it is first
-    opened, and ends with the cluster.
+    browser that comes with the key in it. The notebook server on this machine is begun when it
+    is first opened, and ends with the cluster; that of hosts is shown until Ctrl-C, over SSH.
 
     \b
     Examples:
       sparkbundle open notebook
+      sparkbundle open notebook -i hosts.yml
       sparkbundle open spark
       sparkbundle open history -i hosts.yml
       sparkbundle open app -i hosts.yml --no-browser --port 8080
@@ -60,7 +62,10 @@ def open_page(
     inventory = hosts_or_here(context, inventory)
     if page == opening.NOTEBOOK:
         if inventory is not None:
-            raise click.UsageError("notebook is for the cluster on this machine: leave -i out")
+            if folder is not None:
+                raise click.UsageError("on hosts the folder is fixed: leave --folder out")
+            _open_notebook_of_hosts(inventory, port=port, no_browser=no_browser, as_json=as_json)
+            return
         _open_notebook(name, folder=folder, port=port, no_browser=no_browser, as_json=as_json)
         return
     if folder is not None:
@@ -82,11 +87,38 @@ def _open_notebook(
     with Steps(total=1).step("start the notebook server") as step:
         server = notebook.ensure(name, folder=folder, port=port, step=step)
     _announce(server.url, page=opening.NOTEBOOK, port=server.port, as_json=as_json)
-    page = notebook.redirect_file(state.cluster_place(name), server)
-    _show(page.as_uri(), wanted=not no_browser)
+    _sign_in(server.url, notebook.redirect_file(state.cluster_place(name)), wanted=not no_browser)
     stderr_console().print(
         "the address signs in whoever has it; the server ends with: sparkbundle down"
     )
+
+
+def _open_notebook_of_hosts(
+    inventory: Path, *, port: int | None, no_browser: bool, as_json: bool
+) -> None:
+    with notebook_hosts.opened(inventory, port=port) as server:
+        _announce(server.url, page=opening.NOTEBOOK, port=server.port, as_json=as_json)
+        page = notebook_hosts.redirect_file(inventory)
+        try:
+            _sign_in(server.url, page, wanted=not no_browser)
+            if not server.tunnel:
+                stderr_console().print("the address signs in whoever has it")
+                return
+            stderr_console().print(
+                "the address signs in whoever has it; Ctrl-C closes it here, the server goes on"
+            )
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            stderr_console().print(f"closed: {server.address} no longer answers")
+        finally:
+            if server.tunnel:
+                page.unlink(missing_ok=True)
+
+
+def _sign_in(url: str, page: Path, *, wanted: bool) -> None:
+    """Open a browser by a private page: on a command line others could read the token."""
+    write_private(page, f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">\n')
+    _show(page.as_uri(), wanted=wanted)
 
 
 def _announce(url: str, *, page: str, port: int, as_json: bool) -> None:
