@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparkbundle import preflight
-from sparkbundle.host_plan import ClusterPlan
+from sparkbundle.host_plan import ClusterPlan, HostPlan
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
 from sparkbundle.preflight import Facts
@@ -21,6 +21,15 @@ def is_as_deployed(facts: Facts, desired: str) -> bool:
     """Whether a host is, file for file and unit for unit, as a deploy of `desired` left it."""
     deployed = facts["deployed"]
     return bool(deployed) and deployed == _picture(facts, desired)
+
+
+def runs_as_planned(facts: Facts, plan: HostPlan) -> bool:
+    """Whether the notebook server, if one shall be here, was started with its settings of today.
+
+    A deploy leaves it as it is while kernels run; a later one starts it anew.
+    """
+    notebook = plan.variables["notebook"]
+    return not notebook or bool(facts["notebook_config"] == notebook["config"])
 
 
 def drift(facts: Facts) -> list[str]:

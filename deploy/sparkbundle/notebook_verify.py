@@ -59,8 +59,8 @@ def warn_of_former_settings(hosts: Hosts, host: Host, *, config: str) -> None:
     process = f"/proc/$(systemctl show -P MainPID {UNIT})/environ"
     if hosts.run(host, f"sh -c 'grep -qzx SPARKBUNDLE_CONFIG={config} {process}'", sudo=True).code:
         warn(
-            f"{host.name}: the notebook server goes on as it was, since kernels run; "
-            f"sparkbundle restart -i {hosts.inventory.path} {host.name} ends them"
+            f"{host.name}: the notebook server goes on as it was, since kernels run; when they "
+            f"have ended: sparkbundle up -i {hosts.inventory.path}"
         )
 
 

@@ -219,6 +219,14 @@ def units() -> "dict[str, dict[str, str]]":
     return found
 
 
+def started_with(unit: str) -> str:
+    """The digest of the settings that a unit of ours runs with, empty where it does not run."""
+    said = run("systemctl", "show", "-P", "MainPID", unit)
+    environment = read("/proc/%s/environ" % (said or "0").strip()) or ""
+    found = re.search(r"(?:^|\0)SPARKBUNDLE_CONFIG=(\w*)", environment)
+    return found.group(1) if found else ""
+
+
 def release() -> str:
     """The digest of the release in use, empty where there is none that is complete."""
     link = "/opt/sparkbundle/current"
@@ -294,6 +302,7 @@ def main() -> None:
         "release": release(),
         "files": managed_files(),
         "units": units(),
+        "notebook_config": started_with("spark-notebook"),
         "word_tables": word_tables(VECTORS),
         "firewall": run("nft", "list", "table", "inet", "sparkbundle") is not None,
     }

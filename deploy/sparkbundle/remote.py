@@ -14,7 +14,7 @@ from sparkbundle import preflight, wheelhouse
 from sparkbundle.errors import PARTLY, InterruptedRunError, PreflightError, SparkbundleError
 from sparkbundle.host_lock import locked
 from sparkbundle.host_plan import SECRETS, ClusterPlan, make_plan
-from sparkbundle.host_record import is_as_deployed, record
+from sparkbundle.host_record import is_as_deployed, record, runs_as_planned
 from sparkbundle.host_verify import Verdict, verify, wait_ready
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Inventory
@@ -99,7 +99,9 @@ def converge(
     stale = [
         name
         for name, host in checked.facts.items()
-        if options.thorough or not is_as_deployed(host, plan.desired(name))
+        if options.thorough
+        or not is_as_deployed(host, plan.desired(name))
+        or not runs_as_planned(host, plan.hosts[name])
     ]
     outcome = _play(hosts, plan, stale=stale, check=options.check, steps=steps)
     changed = {name: tuple(host.changed) for name, host in outcome.hosts.items()}

@@ -152,10 +152,17 @@ def _remove_all(line: CommandLine) -> None:
     assert not left, f"down left processes: {left}"
 
 
+# It hands in a job only when it has an executor: Spark, which gives up at some moment, never
+# answers one that comes in at that very moment.
 INTRUDER = """
-import sys
+import sys, time
 from pyspark import SparkConf, SparkContext
 context = SparkContext(conf=SparkConf().setAppName(sys.argv[1]))
+inside = context._jsc.sc()
+while not inside.isStopped() and inside.getExecutorMemoryStatus().size() < 2:
+    time.sleep(0.2)
+if inside.isStopped():
+    sys.exit("kept out")
 print("LET IN", context.parallelize(range(10), 2).sum())
 """
 

@@ -2,22 +2,23 @@
 
 import http.client
 import json
-from contextlib import suppress
+import uuid
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+import websocket
 from jupyter_client import BlockingKernelClient
 
 from tests.deploy.conftest import CommandLine
 
 
 @dataclass
-class Server:
-    """A notebook server, asked as a browser or a stranger would."""
+class Asked:
+    """A notebook server at a port of this machine, asked as a browser or a stranger would."""
 
-    run: CommandLine
     port: int
     token: str
 
@@ -46,6 +47,53 @@ class Server:
     def url(self) -> str:
         return f"{self.address}/lab?token={self.token}"
 
+    def cell(self, kernel: str, code: str, *, timeout: float = 180) -> tuple[str, str]:
+        """The status of a cell in a kernel, by the websocket that browsers use, and what it shows.
+
+        Source: jupyter-client, "Messaging in Jupyter".
+        """
+        header = {"msg_id": uuid.uuid4().hex, "session": uuid.uuid4().hex, "username": ""}
+        request = {
+            "header": {**header, "msg_type": "execute_request", "version": "5.3", "date": ""},
+            "parent_header": {},
+            "metadata": {},
+            "content": {"code": code, "silent": False, "allow_stdin": False},
+            "channel": "shell",
+        }
+        path = f"/api/kernels/{kernel}/channels?session_id={header['session']}"
+        socket = websocket.create_connection(
+            f"ws://127.0.0.1:{self.port}{path}",
+            timeout=timeout,
+            header=[f"Authorization: token {self.token}"],
+        )
+        shown, status = [], ""
+        with closing(socket):
+            socket.send(json.dumps(request))
+            while True:
+                message = json.loads(socket.recv())
+                if message["parent_header"].get("msg_id") != header["msg_id"]:
+                    continue
+                content = message["content"]
+                if message["msg_type"] == "execute_reply":
+                    status = content["status"]
+                elif content.get("execution_state") == "idle":
+                    return status, "".join(shown)
+                else:
+                    shown.append(text_of(content))
+
+
+def text_of(content: dict[str, Any]) -> str:
+    """What a message of a kernel shows."""
+    data = content.get("data", {}).get("text/plain", "")
+    return str(content.get("text") or data or "\n".join(content.get("traceback", [])))
+
+
+@dataclass
+class Server(Asked):
+    """The server of the default cluster of `run`, on this machine."""
+
+    run: CommandLine
+
     @property
     def folder(self) -> Path:
         return self.run.home / "sparkbundle-notebooks"
@@ -54,7 +102,7 @@ class Server:
     def begin(cls, run: CommandLine) -> "Server":
         """The server of the default cluster of `run`, begun if it does not run."""
         opened = run.json("open", "notebook", "--no-browser")
-        return cls(run, opened["port"], opened["url"].partition("token=")[2])
+        return cls(opened["port"], opened["url"].partition("token=")[2], run)
 
     def processes(self) -> list[psutil.Process]:
         return self.run.processes("default", "notebook")
@@ -78,9 +126,7 @@ class Kernel:
         shown: list[str] = []
 
         def hear(message: dict[str, Any]) -> None:
-            content = message["content"]
-            data = content.get("data", {}).get("text/plain", "")
-            shown.append(content.get("text") or data or "\n".join(content.get("traceback", [])))
+            shown.append(text_of(message["content"]))
 
         reply = self.client.execute_interactive(code, output_hook=hear, timeout=120)
         return reply["content"]["status"], "".join(shown)

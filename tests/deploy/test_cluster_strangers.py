@@ -5,7 +5,7 @@ import subprocess
 import psutil
 import pytest
 
-from tests.deploy.conftest import CommandLine, wait_until
+from tests.deploy.conftest import INTRUDER, CommandLine, wait_until
 from tests.deploy.test_cluster_access import SLEEP
 
 
@@ -20,6 +20,12 @@ def test_no_application_without_the_secret(
     master_log = (shared.directory("one") / "logs/master.log").read_text()
     assert f"Registered app {kind}" not in master_log
     assert shared.json("status", "--name", "one")["healthy"]
+
+
+def test_the_same_program_with_the_secret_is_let_in(shared: CommandLine):
+    driver = shared.application(INTRUDER, shared.directory("one") / "conf/client.properties", "own")
+    out, _ = driver.communicate(timeout=150)
+    assert driver.returncode == 0 and "LET IN 45" in out
 
 
 def test_down_says_which_applications_lose_their_cluster(cli: CommandLine):
