@@ -12,7 +12,7 @@ from typing import Any
 
 from sparkbundle.spark_settings import Secrets, new_secrets
 from tests.cluster import machines
-from tests.cluster.conftest import HOSTS, MASTER, Cluster
+from tests.cluster.conftest import HOSTS, MASTER, Cluster, root
 
 ATTACKS = Path(__file__).with_name("attacks.py")
 ADDRESSES = {name: machines.address(name) for name in HOSTS}
@@ -40,6 +40,14 @@ def job(cluster: Cluster, *words: str, settings: tuple[str, ...] = ()) -> Any:
 def ask(*requests: str) -> list[tuple[int, str]]:
     """The insider asks for pages: statuses and texts."""
     return attack("worker-1", "ask", *requests)
+
+
+def listeners(name: str, user: str) -> dict[int, str]:
+    """The TCP ports on which a user's processes listen, and the address, as the kernel has it."""
+    uid = root(name, f"id -u {user}").strip()
+    rows = [line.split() for line in root(name, "cat /proc/net/tcp /proc/net/tcp6").splitlines()]
+    ends = [row[1].split(":") for row in rows if row[3] == "0A" and row[7] == uid]
+    return {int(port, 16): address for address, port in ends}
 
 
 def intrude(kind: str, secrets: Secrets) -> "subprocess.CompletedProcess[str]":

@@ -31,6 +31,7 @@ from tests.cluster.attackers import (
     attack,
     intrude,
     job,
+    listeners,
     told,
     watched,
     words_of,
@@ -80,17 +81,11 @@ def slow(cluster: Cluster, secrets: Secrets) -> Iterator[dict[str, "Future[Any]"
 # ---------------------------------------------------------------- the network
 
 
-def listeners(name: str, user: str) -> dict[int, str]:
-    """The TCP ports on which a user's processes listen, and the address, as the kernel has it."""
-    uid = root(name, f"id -u {user}").strip()
-    rows = [line.split() for line in root(name, "cat /proc/net/tcp /proc/net/tcp6").splitlines()]
-    ends = [row[1].split(":") for row in rows if row[3] == "0A" and row[7] == uid]
-    return {int(port, 16): address for address, port in ends}
-
-
 def test_s5_no_daemon_and_no_job_listens_on_every_address(cluster: Cluster, running: str):
     found = {(name, user): listeners(name, user) for name in HOSTS for user in SERVICES}
+    found["master", "sparknote"] = listeners("master", "sparknote")
     assert {7077, 8080, 18080} <= set(found["master", "spark"])
+    assert 8888 in found["master", "sparknote"]
     assert {4040} < set(found["master", "sparkjob"])  # its page, and where executors reach it
     for worker in WORKERS:
         assert {7078, 8081} <= set(found[worker, "spark"])

@@ -113,7 +113,7 @@ def test_the_commands_of_the_readme(cluster: Cluster, corpus: Path, table: Path,
     block = next(lines for lines in blocks(readme) if any("-i hosts.yml" in one for one in lines))
     commands = [shlex.split(line.replace(" -i hosts.yml", "")) for line in block]
     names = [words[1] for words in commands]
-    assert names == ["check", "up", "submit", "pull", "watch", "status", "open", "down"]
+    assert names == ["check", "up", "submit", "pull", "watch", "status", "open", "open", "down"]
     places = {"@corpus": f"@{corpus}", "@table": f"@{table}", "model": str(tmp_path / "model")}
     for _, *words in commands[:6]:
         if words[0] == "submit":

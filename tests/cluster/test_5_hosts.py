@@ -74,9 +74,9 @@ def left_behind(name: str) -> str:
         " systemctl list-units --all --plain --no-legend | grep -i spark;"
         " systemctl list-unit-files --plain --no-legend | grep -i spark;"
         " systemctl list-timers --all --no-legend | grep -i spark;"
-        " getent passwd spark sparkjob; getent group spark;"
+        " getent passwd spark sparkjob sparknote; getent group spark;"
         " pgrep -a java; nft list tables | grep sparkbundle;"
-        " ss -Hltn 2>/dev/null | grep -E ':(7077|7078|8080|8081|18080) '; true",
+        " ss -Hltn 2>/dev/null | grep -E ':(7077|7078|8080|8081|8888|18080) '; true",
     )
 
 

@@ -19,6 +19,7 @@ import yaml
 from tests.browser import TALK, browsing, kept, open_tiles, printed, run_all_cells, with_parameters
 from tests.certificates import write_certificate
 from tests.cluster import machines
+from tests.cluster.attackers import listeners
 from tests.cluster.conftest import Cluster, root
 from tests.deploy.conftest import wait_until
 from tests.deploy.notebook_server import Asked
@@ -126,6 +127,11 @@ def test_spark_is_there_on_every_worker_and_gives_its_cores_back(
     assert server.cell(kernel, code)[0] == "ok"
     wait_until(lambda: server.cell(kernel, code)[1] == "['worker-1', 'worker-2']", seconds=60)
     assert [one["name"] for one in cluster.json("status")["applications"]] == ["notebook"]
+    addresses = set(listeners("master", "sparknote").values())
+    assert {address.removeprefix("0000000000000000FFFF0000") for address in addresses} == {
+        "0100007F",  # 127.0.0.1
+        "0B03000A",  # 10.0.3.11, where executors reach the driver
+    }
     wait_until(lambda: not cluster.json("status")["applications"][0]["cores"], seconds=120)
     status, shown = server.cell(kernel, "%spark_settings spark.executor.memory=64g")
     assert status == "error" and "64g is more than a worker of this cluster has: 768m" in shown
@@ -144,13 +150,9 @@ def test_strangers_get_in_nowhere(server: Asked, cluster: Cluster):
     assert caught.value.status_code == 403
     local = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8888/api/kernels"
     assert machines.ssh("master", local).stdout == "403", "another user of the host"
-    assert "8888" not in listening("0.0.0.0") + listening(MASTER) + listening("[::]")
+    assert listeners("master", "sparknote")[8888] == "0100007F"
     for name in ("outsider", "worker-1"):
         assert not connects(name, MASTER, 8888), name
-
-
-def listening(address: str) -> str:
-    return root("master", f"ss -Hltn src {address}", check=False)
 
 
 def connects(name: str, address: str, port: int) -> bool:
