@@ -54,8 +54,9 @@ def variables(
         **{kernel_file(name): spec for name, spec in specs.items()},
     }
     files = {name: json.dumps(content, indent=1) + "\n" for name, content in contents.items()}
-    certificate = publication.certificate.read_text("ascii") if publication else ""
-    key = publication.key.read_text("ascii") if publication else ""
+    # What is around the PEM blocks may be in any encoding.
+    certificate = publication.certificate.read_text("ascii", "replace") if publication else ""
+    key = publication.key.read_text("ascii", "replace") if publication else ""
     started_with = (*files.values(), certificate, key, programs_text(), release, where.own)
     return {
         "files": files,

@@ -15,12 +15,7 @@ from sparkbundle import host_notebook
 from sparkbundle.errors import PreflightError
 from sparkbundle.executor_size import misfit
 from sparkbundle.inventory import Host, Inventory
-from sparkbundle.preflight import (
-    MINIMUM_MEMORY_MIB,
-    NOTEBOOK_PUBLIC_PORT,
-    RESERVED_MIB,
-    Facts,
-)
+from sparkbundle.preflight import MINIMUM_MEMORY_MIB, RESERVED_MIB, Facts, open_ports
 from sparkbundle.resources import roles
 from sparkbundle.spark_settings import (
     HISTORY_PORT,
@@ -201,9 +196,6 @@ def _variables(
     """The variables of one host, as deploy/playbooks/up.yml hands them to the roles."""
     user = dict(inventory.spark_settings)
     address = str(facts["address"])
-    open_ports = set(inventory.open_ports)
-    if inventory.publication is not None and host.is_notebook:
-        open_ports.add(NOTEBOOK_PUBLIC_PORT)
     variables: dict[str, Any] = {
         "address": address,
         "cluster": {
@@ -213,7 +205,7 @@ def _variables(
             "labels": list(host.labels),
         },
         "ssh_port": int(facts["ssh_port"]),
-        "open_ports": sorted(open_ports),
+        "open_ports": sorted(open_ports(inventory, host)),
         "firewall": inventory.firewall,
         "java_installed": facts.java_will_do,
         "java_deb": str(inventory.java_deb or ""),

@@ -176,8 +176,8 @@ def resolve(
         if key in common
     }
     for key, path in files.items():
-        if not path.is_file():
-            problems.append(Problem(where=_line(key, scan), what=f"{key}: there is no file {path}"))
+        if why := _no_file(path):
+            problems.append(Problem(where=_line(key, scan), what=f"{key}: {why} {path}"))
     problems += _wrong_notebook(hosts, common, scan)
     publication = None
     if not problems and "notebook_name" in common:
@@ -329,11 +329,19 @@ def _wrong_notebook(
         what = f"{given[0]!r} has no effect: no host runs the notebook server"
         yield Problem(where=_line(given[0], scan), what=what, todo="put one in the group notebook")
     published = {"notebook_name", "notebook_certificate", "notebook_key"}
-    missing = sorted(published - set(given))
+    missing = sorted(published - set(given) - scan.flagged)
     if missing and published & set(given):
         key = sorted(published & set(given))[0]
         what = f"{key!r} needs {' and '.join(map(repr, missing))}"
         yield Problem(where=_line(key, scan), what=what, todo="docs/notebooks.md has an example")
+
+
+def _no_file(path: Path) -> str:
+    """What keeps a path from being a file that can be looked at; empty where nothing does."""
+    try:
+        return "" if path.is_file() else "there is no file"
+    except OSError as error:  # in a folder of another user's, such as Let's Encrypt's
+        return f"{error.strerror}:"
 
 
 def _wrong_certificate(publication: Publication, scan: Scan) -> Iterator[Problem]:

@@ -114,6 +114,8 @@ def parse_setting(name: object, value: object) -> str:
     """
     if not isinstance(name, str) or not _SETTING.fullmatch(name):
         raise ValueError("the name of a setting starts with 'spark.' and has no space, = or :")
+    if _templated(name):
+        raise ValueError("a Jinja template is not filled in here: write the plain name")
     if name == "spark.master":
         raise ValueError(f"cannot be set: {_OURS}")
     for start, reason in _REFUSED.items():
@@ -137,7 +139,7 @@ def _templated(value: object) -> bool:
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     if isinstance(value, Mapping):
-        return any(map(_templated, value.values()))
+        return any(map(_templated, (*value, *value.values())))
     return isinstance(value, list) and any(map(_templated, value))
 
 

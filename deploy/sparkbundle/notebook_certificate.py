@@ -15,6 +15,8 @@ def fault(certificate: Path, key: Path) -> str:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        for path in (certificate, key):
+            path.open("rb").close()  # what is raised below names no file
         context.load_cert_chain(certificate, key, password=lambda: b"")
         end = _own(certificate).not_valid_after_utc
     except ssl.SSLError as error:
@@ -22,7 +24,7 @@ def fault(certificate: Path, key: Path) -> str:
         more = "" if why == "are not a pair" else ": PEM files, and a key without a password"
         return f"{certificate} and {key} {why}{more}"
     except OSError as error:
-        return f"{error.filename or certificate}: {error.strerror}"
+        return f"{error.filename}: {error.strerror}"
     except ValueError as error:
         return f"{certificate} cannot be read: {error}"
     if end < datetime.now(UTC):

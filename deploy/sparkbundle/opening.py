@@ -29,8 +29,8 @@ from sparkbundle.reach import reaching
 from sparkbundle.tunnel import Tunnel
 from sparkbundle.wire import dial_here
 
-NOTEBOOK, SPARK, HISTORY, APP = "notebook", "spark", "history", "app"
-PAGES = (NOTEBOOK, SPARK, HISTORY, APP)
+NOTEBOOK, BOARD, SPARK, HISTORY, APP = "notebook", "board", "spark", "history", "app"
+PAGES = (NOTEBOOK, BOARD, SPARK, HISTORY, APP)
 _CLUSTER = "/etc/sparkbundle/cluster.json"
 
 

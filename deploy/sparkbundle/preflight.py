@@ -187,7 +187,7 @@ def _host_problems(inventory: Inventory, host: Host, facts: Facts) -> Iterator[P
         yield Problem(host.name, "port", what, todo)
     for what, todo in _wrong_cluster(inventory, facts):
         yield Problem(host.name, "cluster", what, todo)
-    for what, todo in _closing_ports(inventory, facts):
+    for what, todo in _closing_ports(inventory, host, facts):
         yield Problem(host.name, "firewall", what, todo, warning=True)
 
 
@@ -331,11 +331,17 @@ def _wrong_cluster(inventory: Inventory, facts: Facts) -> Found:
         )
 
 
-def _closing_ports(inventory: Inventory, facts: Facts) -> Found:
+def open_ports(inventory: Inventory, host: Host) -> set[int]:
+    """The ports of a host that stay open to everybody, but for SSH's."""
+    published = inventory.publication is not None and host.is_notebook
+    return {*inventory.open_ports, *((NOTEBOOK_PUBLIC_PORT,) if published else ())}
+
+
+def _closing_ports(inventory: Inventory, host: Host, facts: Facts) -> Found:
     """Ports that others use now and that the firewall will close: worth a warning."""
     if not inventory.firewall or facts["firewall"]:
         return
-    stays = {facts["ssh_port"], *inventory.open_ports, *MASTER_PORTS, *WORKER_PORTS}
+    stays = {facts["ssh_port"], *open_ports(inventory, host), *MASTER_PORTS, *WORKER_PORTS}
     closing = [port for port in facts["open_ports"] if port not in stays]
     if closing:
         shown = ", ".join(map(str, closing))

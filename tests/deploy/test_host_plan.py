@@ -26,13 +26,20 @@ HOUSE = Wheelhouse(
 )
 
 
-def plan(*hosts: Host, secrets: Secrets = SECRETS, told=None, **settings) -> ClusterPlan:
-    inventory = Inventory(path=Path("hosts.yml"), name="lab", hosts=(MASTER, *hosts), **settings)
+def plan(
+    *hosts: Host,
+    master: Host = MASTER,
+    secrets: Secrets = SECRETS,
+    house: Wheelhouse = HOUSE,
+    told=None,
+    **settings,
+) -> ClusterPlan:
+    inventory = Inventory(path=Path("hosts.yml"), name="lab", hosts=(master, *hosts), **settings)
     found = {
         host.name: facts(address=f"10.0.0.{number}", **(told or {}).get(host.name, {}))
         for number, host in enumerate(inventory.hosts, start=4)
     }
-    return make_plan(inventory, found, secrets=secrets, wheelhouse=HOUSE)
+    return make_plan(inventory, found, secrets=secrets, wheelhouse=house)
 
 
 def properties(text: str) -> dict[str, str]:

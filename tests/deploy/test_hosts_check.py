@@ -10,7 +10,7 @@ import pytest
 
 from sparkbundle import host_status, preflight
 from sparkbundle.errors import SparkbundleError
-from sparkbundle.inventory import Host, Inventory
+from sparkbundle.inventory import Host, Inventory, Publication
 from sparkbundle.preflight import Checked, Facts, Problem
 
 TOLD = {
@@ -77,6 +77,7 @@ def test_a_bare_host_that_will_do_has_no_problem():
         ({"address": ""}, "address", "not known"),
         ({"address_is_mine": False}, "address", "no address of this host"),
         ({"users": {"spark": "/home/spark"}}, "users", "'spark' that is not ours"),
+        ({"users": {"sparknote": "/home/ada"}}, "users", "'sparknote' that is not ours"),
         ({"cluster": {"name": "other", "master": "spark://x:7077"}}, "cluster", "'other'"),
         (
             {"listeners": {"7078": {"by": "nc (pid 7)", "user": "root"}}},
@@ -110,6 +111,48 @@ def test_our_own_daemons_hold_their_ports_and_another_master_does_not_matter_to_
     ours = {"7078": {"by": "java (pid 9)", "user": "spark"}}
     assert problems(HOST, facts(listeners=ours, cluster={"name": "lab", "master": "x"})) == []
     assert problems(HOST, facts(listeners={"7077": {"by": "x", "user": "root"}})) == []
+
+
+NOTEBOOK = replace(HOST, groups=frozenset({"workers", "notebook"}))
+OURS = {"name": "lab", "master": "x"}
+
+
+@pytest.mark.parametrize("user", ["root", "ada", "sparkjob"])
+@pytest.mark.parametrize("cluster", [None, OURS])
+def test_the_notebooks_port_that_a_stranger_has_is_a_problem_on_its_host_only(
+    user: str, cluster: dict | None
+):
+    told = facts(listeners={"8888": {"by": "jupyter (pid 7)", "user": user}}, cluster=cluster)
+    (found,) = problems(NOTEBOOK, told)
+    assert (found.check, found.warning) == ("port", False)
+    assert found.what == "port 8888 (the notebook server) is taken by jupyter (pid 7)"
+    assert problems(HOST, told) == []
+
+
+def test_our_own_notebook_server_holds_its_port():
+    mine = {"8888": {"by": "python (pid 9)", "user": "sparknote"}}
+    assert problems(NOTEBOOK, facts(listeners=mine, cluster=OURS)) == []
+    # A user of this name where there is no cluster is somebody else.
+    assert len(problems(NOTEBOOK, facts(listeners=mine))) == 1
+
+
+def test_port_443_matters_where_the_notebook_server_is_published():
+    at = Publication(name="a.b", certificate=Path("c.pem"), key=Path("k.pem"))
+    taken = {"443": {"by": "nginx (pid 7)", "user": "root"}}
+    (found,) = problems(NOTEBOOK, facts(listeners=taken), publication=at)
+    assert "443 (the published notebook server) is taken by nginx (pid 7)" in found.what
+    assert "take notebook_name out" in found.todo
+    assert problems(NOTEBOOK, facts(listeners=taken)) == []
+    assert problems(HOST, facts(listeners=taken), publication=at) == []
+
+
+def test_our_own_socket_holds_port_443_and_the_firewall_leaves_it_open():
+    at = Publication(name="a.b", certificate=Path("c.pem"), key=Path("k.pem"))
+    taken = {"443": {"by": "systemd (pid 1)", "user": "root"}}
+    for state, wrong in {"active": 0, "inactive": 1, "failed": 1}.items():
+        units = {"spark-notebook-public.socket": {"active": state}}
+        told = facts(listeners=taken, cluster=OURS, units=units, open_ports=[22, 443])
+        assert len(problems(NOTEBOOK, told, publication=at)) == wrong, state
 
 
 def test_a_gpu_that_fails_does_not_matter_where_none_is_wanted():

@@ -142,6 +142,7 @@ def test_a_wrong_value_for_the_cluster_is_named_with_its_line(variable, says):
         "spark.a:",
         "spark.a: .nan",
         "spark.a: '{{ b }}'",
+        "'spark.{{ b }}': 1",
         "spark.a b: 1",
     ],
 )

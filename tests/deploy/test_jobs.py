@@ -5,6 +5,8 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,27 @@ def test_a_cancelled_stream_ends_in_good_order(one: CommandLine):
     events = one("watch", *ON, job["id"], "--json").stdout.splitlines()
     assert [json.loads(line)["event"] for line in events] == ["batch"]
     assert one.processes("one", f"job-{job['id']}") == []
+    look_at_its_board(one, job["id"])
+
+
+def look_at_its_board(one: CommandLine, job: str) -> None:
+    """`open board` shows what the job has measured; without its key nobody sees it."""
+    process = one.popen("open", "board", *ON, job, "--no-browser", "--json")
+    assert process.stdout is not None
+    told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+    assert told["page"] == "board"
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    opener.open(told["url"], timeout=30).close()
+    runs = f"http://127.0.0.1:{told['port']}/data/runs"
+    wait_until(lambda: json.load(opener.open(runs, timeout=30)) == [job])
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(runs, timeout=30)
+    assert refused.value.code == 403
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and "closed: " in err
+    assert "JOB is for board" in one("open", "spark", *ON, job, code=2).stderr
+    assert "no job" in one("open", "board", *ON, "nonsense", code=3).stderr
 
 
 def test_a_killed_driver(ticking: dict[str, Any], one: CommandLine):

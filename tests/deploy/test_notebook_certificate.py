@@ -77,12 +77,12 @@ print(fault(*map(Path, sys.argv[1:])))
 """
     ours, theirs = pty.openpty()
     words = [sys.executable, "-c", code, locked.certificate, locked.key]
-    with subprocess.Popen(words, stdin=theirs, start_new_session=True) as process:
+    try:
+        subprocess.run(words, stdin=theirs, start_new_session=True, check=True, timeout=60)
+        shown = os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
         os.close(theirs)
-        code = process.wait(timeout=60)
-    shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    assert code == 0
     assert "cannot be read: PEM files, and a key without a password" in shown
     assert len(shown.splitlines()) == 1
 

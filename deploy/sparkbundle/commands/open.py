@@ -6,15 +6,18 @@ from pathlib import Path
 
 import click
 
-from sparkbundle import notebook, notebook_hosts, opening, state
+from sparkbundle import board, notebook, notebook_hosts, opening, state
 from sparkbundle.commands.host_options import hosts_or_here
+from sparkbundle.commands.jobs import chosen
 from sparkbundle.commands.options import inventory_option, json_option, name_option
 from sparkbundle.files import write_private
+from sparkbundle.jobs import Target, find
 from sparkbundle.output import Steps, print_json, stderr_console
 
 
 @click.command("open")
 @click.argument("page", type=click.Choice(opening.PAGES))
+@click.argument("job", required=False)
 @inventory_option
 @name_option("Name of the cluster on this machine, where no inventory is given.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
@@ -36,6 +39,7 @@ def open_page(
     context: click.Context,
     *,
     page: str,
+    job: str | None,
     inventory: Path | None,
     name: str,
     no_browser: bool,
@@ -45,8 +49,9 @@ def open_page(
 ) -> None:
     """Open a web page of the cluster in your browser.
 
-    PAGE is notebook (JupyterLab, with Spark ready), spark (the master, its workers, running
-    applications), history (ended applications) or app (the newest running application).
+    PAGE is notebook (JupyterLab, with Spark ready), board (TensorBoard of a JOB, which is an id,
+    the beginning of one, or "last"), spark (the master, its workers, running applications),
+    history (ended applications) or app (the newest running application).
     Spark's pages are shown until Ctrl-C at an address of this machine, over SSH, to the one
     browser that comes with the key in it. The notebook server on this machine is begun when it
     is first opened, and ends with the cluster; that of hosts is shown until Ctrl-C, over SSH.
@@ -55,10 +60,19 @@ def open_page(
     Examples:
       sparkbundle open notebook
       sparkbundle open notebook -i hosts.yml
+      sparkbundle open board -i hosts.yml last
       sparkbundle open spark
       sparkbundle open history -i hosts.yml
       sparkbundle open app -i hosts.yml --no-browser --port 8080
     """
+    if job is not None and page != opening.BOARD:
+        raise click.UsageError(f"JOB is for board, not for {page}")
+    if folder is not None and page != opening.NOTEBOOK:
+        raise click.UsageError("--folder is for notebook")
+    if page == opening.BOARD:
+        with chosen(context, inventory=inventory, name=name) as target:
+            _open_board(target, job or "last", port=port, no_browser=no_browser, as_json=as_json)
+        return
     inventory = hosts_or_here(context, inventory)
     if page == opening.NOTEBOOK:
         if inventory is not None:
@@ -68,8 +82,6 @@ def open_page(
             return
         _open_notebook(name, folder=folder, port=port, no_browser=no_browser, as_json=as_json)
         return
-    if folder is not None:
-        raise click.UsageError("--folder is for notebook")
     asked = opening.OpenOptions(page=page, inventory=inventory, name=name, port=port or 0)
     with opening.opened(asked) as proxy:
         try:
@@ -113,6 +125,20 @@ def _open_notebook_of_hosts(
         finally:
             if server.tunnel:
                 page.unlink(missing_ok=True)
+
+
+def _open_board(
+    target: Target, job: str, *, port: int | None, no_browser: bool, as_json: bool
+) -> None:
+    found = find(target, job)
+    with board.opened(target, found, port=port) as served:
+        try:
+            _announce(served.url, page=opening.BOARD, port=served.port, as_json=as_json)
+            _sign_in(served.url, served.folder / "open.html", wanted=not no_browser)
+            stderr_console().print(f"the run {found.id}; Ctrl-C closes it, never the job")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            stderr_console().print(f"closed: 127.0.0.1:{served.port} no longer answers")
 
 
 def _sign_in(url: str, page: Path, *, wanted: bool) -> None:

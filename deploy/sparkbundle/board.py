@@ -1,0 +1,103 @@
+"""TensorBoard of a job: `sentiment board` on its event file, brought here while it grows."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sparkbundle.errors import PreflightError, SparkbundleError
+from sparkbundle.jobs import Job, Target
+from sparkbundle.jobs_watch import Watched, output
+from sparkbundle.output import warn
+
+_END_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A TensorBoard that serves at `url`, which has the key in it; `folder` is a private one."""
+
+    url: str
+    port: int
+    folder: Path
+
+
+@contextmanager
+def opened(target: Target, job: Job, *, port: int | None) -> Iterator[Board]:
+    """TensorBoard of a job, as long as the block lasts; it goes on with what the job measures.
+
+    Raises:
+        PreflightError: TensorBoard is not installed here.
+        SparkbundleError: it does not start, as where the port is taken.
+    """
+    _require_tensorboard()
+    with tempfile.TemporaryDirectory(prefix="sparkbundle-board-") as scratch:
+        # The name of the folder is that of the run.
+        events = Path(scratch) / job.id / "events.jsonl"
+        events.parent.mkdir()
+        threading.Thread(target=_bring, args=(target, job, events), daemon=True).start()
+        command = [sys.executable, "-m", "sentiment", "board", scratch, "--json"]
+        process = subprocess.Popen(
+            [*command, *([] if port is None else ["--port", str(port)])],
+            text=True,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ours; it is ended with us
+        )
+        try:
+            yield _serving(process, Path(scratch))
+        finally:
+            process.terminate()
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _require_tensorboard() -> None:
+    for package in ("sentiment", "tensorboard"):
+        if importlib.util.find_spec(package) is None:
+            raise PreflightError(
+                f"{package} is not installed here",
+                where=sys.prefix,
+                todo="install it: pip install 'sentiment[notebook]'; "
+                "without it: sparkbundle watch JOB",
+            )
+
+
+def _serving(process: "subprocess.Popen[str]", folder: Path) -> Board:
+    """What it says when it serves: one JSON object, of some lines."""
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        try:
+            told = json.loads(said)
+        except ValueError:
+            continue
+        port = told["url"].partition("://")[2].partition("/")[0].rpartition(":")[2]
+        return Board(url=told["url"], port=int(port), folder=folder)
+    process.wait()
+    # It has said why on its standard error, which is ours.
+    raise SparkbundleError("TensorBoard did not start", todo="see above", code=process.returncode)
+
+
+def _bring(target: Target, job: Job, path: Path) -> None:
+    """Copy the job's event file as it grows, until the job ends."""
+    watched = Watched(job.id, events=True, lost=lambda error: warn(f"{error.what}; trying again"))
+    try:
+        with path.open("wb", buffering=0) as file:
+            for block in output(target, watched, follow=True):
+                file.write(block)
+    except SparkbundleError as error:
+        warn(f"{job.id}: {error.what}; what is there stays, and no more will come")
+        return
+    if path.stat().st_size == 0:
+        warn(f"{job.id} has written no figures: `sentiment train` and `sentiment stream` do")

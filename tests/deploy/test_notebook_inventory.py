@@ -1,0 +1,240 @@
+"""The inventory's keys for the notebook server: its kernels, and where it is published."""
+
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+import yaml
+
+from sparkbundle.errors import PREFLIGHT
+from sparkbundle.inventory import Inventory, InventoryError, Publication, load, resolve
+from sparkbundle.inventory_file import scan_text
+from tests.deploy.certificates import make_pair
+from tests.deploy.test_inventory import listing
+
+NAME = "notebook.example.org"
+PUBLISHED = f"""\
+notebook_name: {NAME}
+notebook_certificate: certificate.pem
+notebook_key: key.pem
+"""
+
+
+def written(folder: Path, variables: str, *, notebook: bool = True) -> Path:
+    """An inventory with these variables of the whole cluster, from line 3 on."""
+    group = "    notebook: {hosts: {m: }}\n" if notebook else ""
+    path = folder / "hosts.yml"
+    path.write_text(
+        f"all:\n  vars:\n{indent(variables, '    ')}\n  children:\n"
+        f"    master: {{hosts: {{m: }}}}\n    workers: {{hosts: {{w: }}}}\n{group}"
+    )
+    return path
+
+
+def read(
+    folder: Path, variables: str, *, notebook: bool = True
+) -> tuple[Inventory | None, list[str]]:
+    """The inventory, or what is wrong with it, without the half second that Ansible takes."""
+    path = written(folder, variables, notebook=notebook)
+    given = yaml.safe_load(variables)
+    groups = {"master": ["m"], "workers": ["w"]} | ({"notebook": ["m"]} if notebook else {})
+    found, wrong = resolve(
+        listing({"m": given, "w": given}, **groups), scan=scan_text(path, path.read_text())
+    )
+    return found, [problem.line.removeprefix(f"{folder}/") for problem in wrong]
+
+
+def test_without_the_keys_it_has_no_kernels_of_the_users_and_is_not_published(tmp_path: Path):
+    inventory, _ = read(tmp_path, "cluster_name: lab")
+    assert inventory.notebook.name == "m"
+    assert (inventory.notebook_profiles, inventory.publication) == ({}, None)
+
+
+def test_without_a_host_in_the_group_there_is_no_notebook_server(tmp_path: Path):
+    inventory, _ = read(tmp_path, "cluster_name: lab", notebook=False)
+    assert inventory.notebook is None
+
+
+def test_profiles_are_titles_with_spark_settings(tmp_path: Path):
+    inventory, _ = read(
+        tmp_path,
+        "notebook_profiles:\n"
+        "  Große Jobs (8 cores): {spark.cores.max: 8, spark.dynamicAllocation.enabled: false}\n"
+        "  x: {}\n",
+    )
+    assert inventory.notebook_profiles == {
+        "Große Jobs (8 cores)": {
+            "spark.cores.max": "8",
+            "spark.dynamicAllocation.enabled": "false",
+        },
+        "x": {},
+    }
+
+
+def test_it_is_published_at_a_name_with_files_that_stand_beside_the_inventory(tmp_path: Path):
+    make_pair(tmp_path / "tls", NAME)
+    inventory, _ = read(
+        tmp_path,
+        f"notebook_name: {NAME.upper()}\n"
+        f"notebook_certificate: tls/certificate.pem\nnotebook_key: {tmp_path}/tls/key.pem\n",
+    )
+    tls = tmp_path / "tls"
+    assert inventory.publication == Publication(
+        name=NAME, certificate=tls / "certificate.pem", key=tls / "key.pem"
+    )
+
+
+def test_a_wildcard_certificate_will_do(tmp_path: Path):
+    make_pair(tmp_path, "*.example.org")
+    assert read(tmp_path, PUBLISHED)[0] is not None
+
+
+@pytest.mark.parametrize(
+    ("profiles", "says"),
+    [
+        ("", "has no value"),
+        ("[A]", "['A'] is not a mapping of profiles"),
+        ("A", "'A' is not a mapping of profiles"),
+        ("{A: }", "A: None is not a mapping of Spark settings"),
+        ("{A: [spark.cores.max]}", "A: ['spark.cores.max'] is not a mapping of Spark settings"),
+        ("{7: {}}", "7 is not a title"),
+        ("{'': {}}", "'' is not a title of 1 to 60 characters"),
+        ("{' A': {}}", "' A' is not a title"),
+        ("{'A ': {}}", "'A ' is not a title"),
+        ('{"A\\tB": {}}', "'A\\tB' is not a title"),
+        ('{"A\\nB": {}}', "'A\\nB' is not a title"),
+        (f"{{{'A' * 61}: {{}}}}", "is not a title of 1 to 60 characters"),
+        ("{'{{ A }}': {}}", "a Jinja template is not filled in here"),
+        ("{A: {spark.cores.max: '{{ 8 }}'}}", "a Jinja template is not filled in here"),
+        ("{A: {'spark.{{ b }}': 8}}", "a Jinja template is not filled in here"),
+        ("{A: {cores: 8}}", "A: cores: the name of a setting starts with 'spark.'"),
+        ("{A: {spark.cores.max: [8]}}", "A: spark.cores.max: [8] is not a text, a number"),
+        ("{A: {spark.master: local}}", "A: spark.master: cannot be set: it is set for you"),
+        ("{A: {spark.authenticate: false}}", "A: spark.authenticate: cannot be set: it protects"),
+        ("{A: {spark.driver.host: h}}", "A: spark.driver.host: cannot be set"),
+        ("{A: !vault x}", "cannot be read"),
+    ],
+)
+def test_a_wrong_profile_is_named_with_its_line(profiles: str, says: str):
+    found = scan_text(
+        Path("hosts.yml"), f"all:\n  vars:\n    notebook_profiles: {profiles}\n"
+    ).problems
+    (line,) = [problem.line for problem in found]
+    assert line.startswith("hosts.yml:3: notebook_profiles: ")
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    "name",
+    """
+    notebook localhost 10.0.0.7 '::1' a.7 a..b .a.b a.b. -a.b a_b.c é.org '*.a.b' a.b:443
+    https://a.b 7 [a.b] true ~/a.b "a.b\\n"
+    """.split()
+    + ["a" * 64 + ".b"],
+)
+def test_what_is_no_name_with_a_dot_is_refused(tmp_path: Path, name: str):
+    make_pair(tmp_path, NAME)
+    (line,) = read(tmp_path, PUBLISHED.replace(NAME, name))[1]
+    assert line.startswith("hosts.yml:3: notebook_name: ")
+    assert "is not a name such as notebook.example.org" in line
+
+
+@pytest.mark.parametrize("key", ["notebook_certificate", "notebook_key"])
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("", "has no value"),
+        ("7", "7 is not the path of a local file"),
+        ("[a.pem]", "is not the path of a local file"),
+        ("''", "'' is not the path of a local file"),
+        ("https://example.org/a.pem", "is not the path of a local file"),
+        ("'{{ a }}.pem'", "a Jinja template"),
+        ("no-such.pem", "there is no file"),
+        (".", "there is no file"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_what_is_no_file_is_refused(tmp_path: Path, key: str, value: str, says: str):
+    make_pair(tmp_path, NAME)
+    given = yaml.safe_load(PUBLISHED)
+    variables = "\n".join(f"{k}: {value if k == key else v}" for k, v in given.items())
+    (line,) = read(tmp_path, variables)[1]
+    assert line.startswith(f"hosts.yml:{3 + list(given).index(key)}: {key}: ")
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("name", "'notebook_name' needs 'notebook_certificate' and 'notebook_key'"),
+        ("certificate", "'notebook_certificate' needs 'notebook_key' and 'notebook_name'"),
+        ("key", "'notebook_key' needs 'notebook_certificate' and 'notebook_name'"),
+        ("name certificate", "'notebook_certificate' needs 'notebook_key'"),
+        ("name key", "'notebook_key' needs 'notebook_certificate'"),
+        ("certificate key", "'notebook_certificate' needs 'notebook_name'"),
+    ],
+)
+def test_one_of_the_keys_of_publishing_needs_the_others(tmp_path: Path, given: str, says: str):
+    make_pair(tmp_path, NAME)
+    lines = [line for line in PUBLISHED.splitlines() if line[9 : line.index(":")] in given.split()]
+    (line,) = read(tmp_path, "\n".join(lines))[1]
+    place = 3 + next(n for n, one in enumerate(lines) if one.startswith(says.split("'")[1]))
+    assert line.startswith(f"hosts.yml:{place}: {says}: docs/notebooks.md")
+
+
+@pytest.mark.parametrize("variables", ["notebook_profiles: {A: {}}\n", PUBLISHED])
+def test_keys_of_a_notebook_server_that_is_not_there_have_no_effect(tmp_path: Path, variables: str):
+    make_pair(tmp_path, NAME)
+    (line,) = read(tmp_path, variables, notebook=False)[1]
+    key = variables.partition(":")[0]
+    assert line == (
+        f"hosts.yml:3: {key!r} has no effect: no host runs the notebook server: "
+        "put one in the group notebook"
+    )
+
+
+def test_they_are_keys_of_the_whole_cluster():
+    text = f"master:\n  hosts:\n    m:\n{indent(PUBLISHED, '      ')}workers: {{hosts: {{w: }}}}\n"
+    lines = [problem.line for problem in scan_text(Path("hosts.yml"), text).problems]
+    assert [line.partition(" '")[0] for line in lines] == [
+        "hosts.yml:4:",
+        "hosts.yml:5:",
+        "hosts.yml:6:",
+    ]
+    assert all("holds for the whole cluster: write it under 'all: vars:'" in line for line in lines)
+
+
+def test_a_certificate_that_is_of_no_use_is_told_on_its_line(tmp_path: Path):
+    pair = make_pair(tmp_path, NAME)
+    pair.key.write_bytes(make_pair(tmp_path / "other").key.read_bytes())
+    (line,) = read(tmp_path, PUBLISHED)[1]
+    assert line.startswith("hosts.yml:4: ") and "key.pem are not a pair" in line
+    make_pair(tmp_path, NAME, days=-1)
+    (line,) = read(tmp_path, PUBLISHED)[1]
+    assert line.startswith("hosts.yml:4: ") and "certificate.pem has run out: 20" in line
+    make_pair(tmp_path, NAME, password="secret")
+    (line,) = read(tmp_path, PUBLISHED)[1]
+    assert line.startswith("hosts.yml:4: ") and "a key without a password" in line
+
+
+def test_a_certificate_for_another_name_is_told_on_the_names_line(tmp_path: Path):
+    make_pair(tmp_path, "other.example.org")
+    assert read(tmp_path, PUBLISHED)[1] == [
+        f"hosts.yml:3: the certificate is for other.example.org, not for {NAME}"
+    ]
+
+
+def test_all_of_it_from_the_file_with_ansible(tmp_path: Path):
+    profiles = "notebook_profiles:\n  'Two: cores': {spark.cores.max: 2}\n"
+    path = written(tmp_path, PUBLISHED + profiles)
+    with pytest.raises(InventoryError) as caught:
+        load(path)
+    assert caught.value.code == PREFLIGHT
+    assert [problem.line for problem in caught.value.problems] == [
+        f"{path}:4: notebook_certificate: there is no file {tmp_path}/certificate.pem",
+        f"{path}:5: notebook_key: there is no file {tmp_path}/key.pem",
+    ]
+    make_pair(tmp_path, NAME)
+    inventory = load(path)
+    assert inventory.publication.name == NAME
+    assert inventory.notebook_profiles == {"Two: cores": {"spark.cores.max": "2"}}
