@@ -1,7 +1,6 @@
 """The notebook server of a cluster of hosts, in a browser here: through a tunnel, or published."""
 
 import http.client
-import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +25,16 @@ _POLL_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class HostsNotebook:
-    """The server as this machine reaches it; `tunnel`: only while a command here runs."""
+    """The server as this machine reaches it; `tunnel`: only while a command here runs.
+
+    `page` is where a private page may be that leads a browser to it.
+    """
 
     address: str
     port: int
     token: str = field(repr=False)
     tunnel: bool
+    page: Path
 
     @property
     def url(self) -> str:
@@ -49,32 +52,28 @@ def opened(path: Path, *, port: int | None) -> Iterator[HostsNotebook]:
     """
     inventory = inventories.load(path)
     host = _host_of(inventory)
+    if inventory.publication is not None and port is not None:
+        raise PreflightError(
+            "the notebook server is published: it needs no port here", todo="leave --port out"
+        )
+    page = cluster_directory(inventory.name) / "notebook.html"
     with reaching(inventory) as hosts:
         token = read_as_root(hosts, host, TOKEN).strip()
         if inventory.publication is not None:
-            if port is not None:
-                raise PreflightError(
-                    "the notebook server is published: it needs no port here",
-                    todo="leave --port out",
-                )
-            yield HostsNotebook(
-                address=f"https://{inventory.publication.name}", port=443, token=token, tunnel=False
-            )
+            _require_active(hosts, host)
+            address = f"https://{inventory.publication.name}"
+            yield HostsNotebook(address=address, port=443, token=token, tunnel=False, page=page)
             return
         forward = Forward(Tunnel(hosts, via=host, read_seconds=None), to=PORT, port=port or 0)
         forward.run()
         try:
             _wait(hosts, host, forward, token)
+            address = f"http://{HOST}:{forward.port}"
             yield HostsNotebook(
-                address=f"http://{HOST}:{forward.port}", port=forward.port, token=token, tunnel=True
+                address=address, port=forward.port, token=token, tunnel=True, page=page
             )
         finally:
             forward.close()
-
-
-def redirect_file(inventory: Path) -> Path:
-    """Where the private page is that leads a browser to the server."""
-    return cluster_directory(inventories.load(inventory).name) / "notebook.html"
 
 
 def _host_of(inventory: Inventory) -> Host:
@@ -96,21 +95,28 @@ def _wait(hosts: Hosts, host: Host, forward: Forward, token: str) -> None:
     """
     deadline = time.monotonic() + START_SECONDS
     while (status := _ask(forward.port, token)) != http.client.OK:
-        state = hosts.run(host, f"systemctl is-active {shlex.quote(UNIT)}").out.strip()
-        if status is not None or state != "active" or time.monotonic() > deadline:
-            raise SparkbundleError(
-                f"the notebook server {_why(status, state)}",
-                where=host.name,
-                todo=f"mend it: sparkbundle up -i {hosts.inventory.path}; its log: "
-                f"sparkbundle ssh -i {hosts.inventory.path} {host.name} sudo journalctl -u {UNIT}",
-            )
+        if status is not None:
+            raise _broken(hosts, host, f"answers {status}")
+        _require_active(hosts, host)
+        if time.monotonic() > deadline:
+            raise _broken(hosts, host, "does not answer")
         time.sleep(_POLL_SECONDS)
 
 
-def _why(status: int | None, state: str) -> str:
-    if status is not None:
-        return f"answers {status}"
-    return f"is {state}" if state != "active" else "does not answer"
+def _require_active(hosts: Hosts, host: Host) -> None:
+    state = hosts.run(host, f"systemctl is-active {UNIT}").out.strip()
+    if state != "active":
+        raise _broken(hosts, host, f"is {state}")
+
+
+def _broken(hosts: Hosts, host: Host, why: str) -> SparkbundleError:
+    inventory = hosts.inventory.path
+    return SparkbundleError(
+        f"the notebook server {why}",
+        where=host.name,
+        todo=f"mend it: sparkbundle up -i {inventory}; its log: "
+        f"sparkbundle run -i {inventory} --on {host.name} --sudo journalctl -n 30 -u {UNIT}",
+    )
 
 
 def _ask(port: int, token: str) -> int | None:

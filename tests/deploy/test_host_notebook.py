@@ -15,7 +15,7 @@ from sparkbundle.host_plan import ClusterPlan
 from sparkbundle.inventory import Publication
 from sparkbundle.kernels import NAME, ON_DEMAND
 from sparkbundle.spark_settings import new_secrets
-from tests.deploy.certificates import make_pair
+from tests.certificates import write_certificate
 from tests.deploy.test_host_plan import BIG, HOUSE, SECRETS, daemons, plan, properties
 from tests.deploy.test_hosts_check import HOST, MASTER
 
@@ -47,7 +47,7 @@ def kernel(made: ClusterPlan, name: str, host: str = "m") -> tuple[str, Mapping[
 
 @pytest.fixture
 def publication(tmp_path: Path) -> Publication:
-    pair = make_pair(tmp_path, "a.example.org")
+    pair = write_certificate(tmp_path, "a.example.org")
     return Publication(name="a.example.org", certificate=pair.certificate, key=pair.key)
 
 
@@ -196,7 +196,7 @@ def test_it_is_started_anew_for_what_it_is_started_with(publication: Publication
         config(plan(HOST, replace(HOST, name="v"), master=ON_MASTER)),  # one more page
         config(plan(HOST, ALONE), "n"),
     ]
-    make_pair(publication.certificate.parent, publication.name)
+    write_certificate(publication.certificate.parent, publication.name)
     changed.append(config(plan(HOST, master=ON_MASTER, publication=publication)))
     assert len(set(changed)) == len(changed)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from sparkbundle.notebook_certificate import fault, misnamed
-from tests.deploy.certificates import Pair, make_pair
+from tests.certificates import Pair, write_certificate
 
 NAME = "notebook.example.org"
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Pair:
-    return make_pair(tmp_path, NAME)
+    return write_certificate(tmp_path, NAME)
 
 
 def test_a_certificate_with_its_key_is_taken(pair: Pair):
@@ -24,7 +24,7 @@ def test_a_certificate_with_its_key_is_taken(pair: Pair):
 
 
 def test_others_may_follow_the_servers_own_certificate(pair: Pair, tmp_path: Path):
-    authority = make_pair(tmp_path / "authority", "authority.example.org")
+    authority = write_certificate(tmp_path / "authority", "authority.example.org")
     own, above = pair.certificate.read_bytes(), authority.certificate.read_bytes()
     pair.certificate.write_bytes(b"# Zertifikat f\xc3\xbcr uns\n" + own + above)
     assert fault(pair.certificate, pair.key) == ""
@@ -34,7 +34,7 @@ def test_others_may_follow_the_servers_own_certificate(pair: Pair, tmp_path: Pat
 
 
 def test_another_ones_key_is_no_pair(pair: Pair, tmp_path: Path):
-    other = make_pair(tmp_path / "other", NAME)
+    other = write_certificate(tmp_path / "other", NAME)
     assert (
         fault(pair.certificate, other.key) == f"{pair.certificate} and {other.key} are not a pair"
     )
@@ -61,13 +61,13 @@ def test_the_file_that_cannot_be_opened_is_the_one_that_is_named(pair: Pair, tmp
 
 
 def test_one_that_has_run_out_is_told_with_its_end(tmp_path: Path):
-    old = make_pair(tmp_path, NAME, days=-1)
+    old = write_certificate(tmp_path, NAME, days=-1)
     assert f"{old.certificate} has run out: 20" in fault(old.certificate, old.key)
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(tmp_path: Path):
     """On a terminal of its own, on which OpenSSL would ask."""
-    locked = make_pair(tmp_path, NAME, password="secret")
+    locked = write_certificate(tmp_path, NAME, password="secret")
     code = """
 import os, sys
 from pathlib import Path
@@ -104,12 +104,12 @@ print(fault(*map(Path, sys.argv[1:])))
 def test_a_certificate_is_for_its_names_and_a_wildcards(
     tmp_path: Path, names: list[str], fits: bool
 ):
-    said = misnamed(make_pair(tmp_path, *names).certificate, NAME)
+    said = misnamed(write_certificate(tmp_path, *names).certificate, NAME)
     shown = ", ".join(name.lower() for name in names)
     assert said == ("" if fits else f"the certificate is for {shown}, not for {NAME}")
 
 
 def test_a_name_outside_of_the_alternative_names_does_not_count(tmp_path: Path):
     """No browser has looked at the common name for years."""
-    said = misnamed(make_pair(tmp_path).certificate, NAME)
+    said = misnamed(write_certificate(tmp_path).certificate, NAME)
     assert said == f"the certificate is for no name, not for {NAME}"

@@ -9,14 +9,14 @@ import yaml
 from sparkbundle.errors import PREFLIGHT
 from sparkbundle.inventory import Inventory, InventoryError, Publication, load, resolve
 from sparkbundle.inventory_file import scan_text
-from tests.deploy.certificates import make_pair
+from tests.certificates import write_certificate
 from tests.deploy.test_inventory import listing
 
 NAME = "notebook.example.org"
 PUBLISHED = f"""\
 notebook_name: {NAME}
-notebook_certificate: certificate.pem
-notebook_key: key.pem
+notebook_certificate: notebook.crt
+notebook_key: notebook.key
 """
 
 
@@ -72,20 +72,20 @@ def test_profiles_are_titles_with_spark_settings(tmp_path: Path):
 
 
 def test_it_is_published_at_a_name_with_files_that_stand_beside_the_inventory(tmp_path: Path):
-    make_pair(tmp_path / "tls", NAME)
+    write_certificate(tmp_path / "tls", NAME)
     inventory, _ = read(
         tmp_path,
         f"notebook_name: {NAME.upper()}\n"
-        f"notebook_certificate: tls/certificate.pem\nnotebook_key: {tmp_path}/tls/key.pem\n",
+        f"notebook_certificate: tls/notebook.crt\nnotebook_key: {tmp_path}/tls/notebook.key\n",
     )
     tls = tmp_path / "tls"
     assert inventory.publication == Publication(
-        name=NAME, certificate=tls / "certificate.pem", key=tls / "key.pem"
+        name=NAME, certificate=tls / "notebook.crt", key=tls / "notebook.key"
     )
 
 
 def test_a_wildcard_certificate_will_do(tmp_path: Path):
-    make_pair(tmp_path, "*.example.org")
+    write_certificate(tmp_path, "*.example.org")
     assert read(tmp_path, PUBLISHED)[0] is not None
 
 
@@ -133,7 +133,7 @@ def test_a_wrong_profile_is_named_with_its_line(profiles: str, says: str):
     + ["a" * 64 + ".b"],
 )
 def test_what_is_no_name_with_a_dot_is_refused(tmp_path: Path, name: str):
-    make_pair(tmp_path, NAME)
+    write_certificate(tmp_path, NAME)
     (line,) = read(tmp_path, PUBLISHED.replace(NAME, name))[1]
     assert line.startswith("hosts.yml:3: notebook_name: ")
     assert "is not a name such as notebook.example.org" in line
@@ -155,7 +155,7 @@ def test_what_is_no_name_with_a_dot_is_refused(tmp_path: Path, name: str):
     ],
 )
 def test_what_is_no_file_is_refused(tmp_path: Path, key: str, value: str, says: str):
-    make_pair(tmp_path, NAME)
+    write_certificate(tmp_path, NAME)
     given = yaml.safe_load(PUBLISHED)
     variables = "\n".join(f"{k}: {value if k == key else v}" for k, v in given.items())
     (line,) = read(tmp_path, variables)[1]
@@ -175,7 +175,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, key: str, value: str, says: 
     ],
 )
 def test_one_of_the_keys_of_publishing_needs_the_others(tmp_path: Path, given: str, says: str):
-    make_pair(tmp_path, NAME)
+    write_certificate(tmp_path, NAME)
     lines = [line for line in PUBLISHED.splitlines() if line[9 : line.index(":")] in given.split()]
     (line,) = read(tmp_path, "\n".join(lines))[1]
     place = 3 + next(n for n, one in enumerate(lines) if one.startswith(says.split("'")[1]))
@@ -184,7 +184,7 @@ def test_one_of_the_keys_of_publishing_needs_the_others(tmp_path: Path, given: s
 
 @pytest.mark.parametrize("variables", ["notebook_profiles: {A: {}}\n", PUBLISHED])
 def test_keys_of_a_notebook_server_that_is_not_there_have_no_effect(tmp_path: Path, variables: str):
-    make_pair(tmp_path, NAME)
+    write_certificate(tmp_path, NAME)
     (line,) = read(tmp_path, variables, notebook=False)[1]
     key = variables.partition(":")[0]
     assert line == (
@@ -205,20 +205,20 @@ def test_they_are_keys_of_the_whole_cluster():
 
 
 def test_a_certificate_that_is_of_no_use_is_told_on_its_line(tmp_path: Path):
-    pair = make_pair(tmp_path, NAME)
-    pair.key.write_bytes(make_pair(tmp_path / "other").key.read_bytes())
+    pair = write_certificate(tmp_path, NAME)
+    pair.key.write_bytes(write_certificate(tmp_path / "other").key.read_bytes())
     (line,) = read(tmp_path, PUBLISHED)[1]
-    assert line.startswith("hosts.yml:4: ") and "key.pem are not a pair" in line
-    make_pair(tmp_path, NAME, days=-1)
+    assert line.startswith("hosts.yml:4: ") and "notebook.key are not a pair" in line
+    write_certificate(tmp_path, NAME, days=-1)
     (line,) = read(tmp_path, PUBLISHED)[1]
-    assert line.startswith("hosts.yml:4: ") and "certificate.pem has run out: 20" in line
-    make_pair(tmp_path, NAME, password="secret")
+    assert line.startswith("hosts.yml:4: ") and "notebook.crt has run out: 20" in line
+    write_certificate(tmp_path, NAME, password="secret")
     (line,) = read(tmp_path, PUBLISHED)[1]
     assert line.startswith("hosts.yml:4: ") and "a key without a password" in line
 
 
 def test_a_certificate_for_another_name_is_told_on_the_names_line(tmp_path: Path):
-    make_pair(tmp_path, "other.example.org")
+    write_certificate(tmp_path, "other.example.org")
     assert read(tmp_path, PUBLISHED)[1] == [
         f"hosts.yml:3: the certificate is for other.example.org, not for {NAME}"
     ]
@@ -231,10 +231,10 @@ def test_all_of_it_from_the_file_with_ansible(tmp_path: Path):
         load(path)
     assert caught.value.code == PREFLIGHT
     assert [problem.line for problem in caught.value.problems] == [
-        f"{path}:4: notebook_certificate: there is no file {tmp_path}/certificate.pem",
-        f"{path}:5: notebook_key: there is no file {tmp_path}/key.pem",
+        f"{path}:4: notebook_certificate: there is no file {tmp_path}/notebook.crt",
+        f"{path}:5: notebook_key: there is no file {tmp_path}/notebook.key",
     ]
-    make_pair(tmp_path, NAME)
+    write_certificate(tmp_path, NAME)
     inventory = load(path)
     assert inventory.publication.name == NAME
     assert inventory.notebook_profiles == {"Two: cores": {"spark.cores.max": "2"}}

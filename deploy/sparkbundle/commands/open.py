@@ -110,9 +110,8 @@ def _open_notebook_of_hosts(
 ) -> None:
     with notebook_hosts.opened(inventory, port=port) as server:
         _announce(server.url, page=opening.NOTEBOOK, port=server.port, as_json=as_json)
-        page = notebook_hosts.redirect_file(inventory)
         try:
-            _sign_in(server.url, page, wanted=not no_browser)
+            _sign_in(server.url, server.page, wanted=not no_browser)
             if not server.tunnel:
                 stderr_console().print("the address signs in whoever has it")
                 return
@@ -124,7 +123,7 @@ def _open_notebook_of_hosts(
             stderr_console().print(f"closed: {server.address} no longer answers")
         finally:
             if server.tunnel:
-                page.unlink(missing_ok=True)
+                server.page.unlink(missing_ok=True)
 
 
 def _open_board(
