@@ -20,6 +20,8 @@ _Side = socket.socket | paramiko.Channel
 class Forward(socketserver.ThreadingTCPServer):
     """Listens on 127.0.0.1; each connection goes on through the tunnel, where one is opened."""
 
+    # Opened again at once, the port is still in use for connections that have just ended.
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
     request_queue_size = 128

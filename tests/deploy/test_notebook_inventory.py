@@ -126,11 +126,13 @@ def test_a_wrong_profile_is_named_with_its_line(profiles: str, says: str):
 
 @pytest.mark.parametrize(
     "name",
-    """
-    notebook localhost 10.0.0.7 '::1' a.7 a..b .a.b a.b. -a.b a_b.c é.org '*.a.b' a.b:443
-    https://a.b 7 [a.b] true ~/a.b "a.b\\n"
-    """.split()
-    + ["a" * 64 + ".b"],
+    [
+        *"""
+        notebook localhost 10.0.0.7 '::1' a.7 a..b .a.b a.b. -a.b a_b.c é.org '*.a.b' a.b:443
+        https://a.b 7 [a.b] true ~/a.b "a.b\\n"
+        """.split(),
+        f"{'a' * 64}.b",
+    ],
 )
 def test_what_is_no_name_with_a_dot_is_refused(tmp_path: Path, name: str):
     write_certificate(tmp_path, NAME)
