@@ -1,6 +1,7 @@
 """What the notebook server of a cluster of hosts is told: settings, kernels, pages, its port."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sparkbundle import host_notebook
+from sparkbundle import host_notebook, resources
 from sparkbundle.host_plan import ClusterPlan
 from sparkbundle.inventory import Publication
 from sparkbundle.kernels import NAME, ON_DEMAND
@@ -237,7 +238,7 @@ def test_its_programs_are_among_what_it_is_started_with(
 ):
     before = config(plan(HOST, master=ON_MASTER))
     shutil.copytree(host_notebook._PACKAGE, tmp_path / "sparkbundle")
-    shutil.copytree(host_notebook.roles(), tmp_path / "roles")
+    shutil.copytree(resources.roles(), tmp_path / "roles")
     monkeypatch.setattr(host_notebook, "_PACKAGE", tmp_path / "sparkbundle")
     monkeypatch.setattr(host_notebook, "roles", lambda: tmp_path / "roles")
     assert config(plan(HOST, master=ON_MASTER)) == before
@@ -249,17 +250,14 @@ def test_its_programs_are_among_what_it_is_started_with(
 
 
 def test_the_role_is_given_all_that_it_asks_for():
-    """In up.yml; what is not given there has a default."""
-    role = host_notebook.roles() / "notebook"
+    role = resources.roles() / "notebook"
     asked = yaml.safe_load((role / "meta/argument_specs.yml").read_text())
     options = asked["argument_specs"]["main"]["options"]
-    playbook = host_notebook.roles().parent / "deploy/playbooks/up.yml"
-    tasks = [
-        task for play in yaml.safe_load(playbook.read_text()) for task in play.get("tasks", ())
-    ]
-    (given,) = [task["vars"] for task in tasks if "vars" in task]
     defaults = yaml.safe_load((role / "defaults/main.yml").read_text())
+    plays = yaml.safe_load((resources.playbooks() / "up.yml").read_text())
+    tasks = [task for play in plays for task in play.get("tasks", ())]
+    (given,) = [task["vars"] for task in tasks if "vars" in task]
     assert {name for name, option in options.items() if option.get("required")} <= given.keys()
     assert given.keys() | defaults.keys() == options.keys()
-    named = {text.split(".notebook.")[1].split()[0] for text in given.values() if "k." in text}
-    assert named == of(plan(HOST, master=ON_MASTER)).keys()
+    named = re.findall(r"host\.notebook\.(\w+)", " ".join(given.values()))
+    assert set(named) == of(plan(HOST, master=ON_MASTER)).keys()
