@@ -64,6 +64,7 @@ def kernel_specs(
             "argv": [*launched, f"--IPKernelApp.extra_extensions={_EXTENSION}"],
             "display_name": title,
             "language": "python",
+            "metadata": {"supported_encryption": "curve"},
             "env": {**(environment or {}), _SETTINGS_VARIABLE: json.dumps(dict(settings))},
         }
         for number, (title, settings) in enumerate(profiles.items())

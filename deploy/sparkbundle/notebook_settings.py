@@ -52,6 +52,8 @@ def server_settings(lab: LabSettings) -> dict[str, Any]:
             **published,
         },
         **({} if lab.token is None else {"IdentityProvider": {"token": lab.token}}),
+        # A kernel's sockets are open to all users of the machine.
+        "KernelManager": {"transport_encryption": "required"},
         "KernelSpecManager": {"allowed_kernelspecs": list(lab.kernels)},
         "ServerProxy": {
             "host_allowlist": ["localhost", HOST],

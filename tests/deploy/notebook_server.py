@@ -115,8 +115,8 @@ class Kernel:
         self.server = server
         self.id = server.json("/api/kernels", method="POST", body={"name": name})["id"]
         directory = server.run.directory("default") / "conf" / "notebook" / "run"
-        (file,) = directory.glob(f"kernel-{self.id}.json")
-        self.client = BlockingKernelClient(connection_file=str(file))
+        (self.file,) = directory.glob(f"kernel-{self.id}.json")
+        self.client = BlockingKernelClient(connection_file=str(self.file))
         self.client.load_connection_file()
         self.client.start_channels(hb=False)  # a slow machine would count as dead
         self.client.wait_for_ready(timeout=60)

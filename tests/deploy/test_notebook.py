@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import websocket
+import zmq
 
 from sparkbundle import ports
 from tests.deploy.conftest import CommandLine, wait_until
@@ -92,6 +93,26 @@ def test_a_websocket_needs_the_token_too(server: Server, kernel: Kernel):
     assert caught.value.status_code == 403
     header = [f"Authorization: token {server.token}"]
     websocket.create_connection(address, timeout=20, header=header).close()
+
+
+def test_another_user_of_the_machine_hears_nothing_of_a_kernel(server: Server, kernel: Kernel):
+    ports = json.loads(kernel.file.read_text())
+    context = zmq.Context()
+    with context.socket(zmq.SUB) as plain, context.socket(zmq.SUB) as theirs:
+        for listener in (plain, theirs):
+            listener.subscribe(b"")
+            listener.RCVTIMEO = 3000
+        # Somebody with keys, but not with the server's: a guess.
+        theirs.curve_publickey, theirs.curve_secretkey = zmq.curve_keypair()
+        theirs.curve_serverkey = zmq.curve_keypair()[0]
+        for listener in (plain, theirs):
+            listener.connect(f"tcp://127.0.0.1:{ports['iopub_port']}")
+        time.sleep(1)
+        assert kernel.run("print('what nobody else hears')")[0] == "ok"
+        for listener in (plain, theirs):
+            with pytest.raises(zmq.Again):
+                listener.recv_multipart()
+    assert stat.S_IMODE(kernel.file.stat().st_mode) & 0o077 == 0
 
 
 def test_sparks_pages_need_the_servers_token_and_around_it_sparks_own(server: Server):
