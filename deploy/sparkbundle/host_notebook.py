@@ -26,6 +26,7 @@ HOME: Final = "/var/lib/sparkbundle/notebook"
 TOKEN: Final = f"{SETTINGS}/token"
 RUNTIME: Final = "/run/spark-notebook"
 UNIT: Final = "spark-notebook"
+PUBLIC_UNIT: Final = "spark-notebook-public.socket"
 _PROGRAMS: Final = "/opt/sparkbundle/libexec/notebook"
 _PACKAGE: Final = Path(__file__).parent
 

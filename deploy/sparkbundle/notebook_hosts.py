@@ -16,6 +16,7 @@ from sparkbundle.host_notebook import PORT, TOKEN, UNIT
 from sparkbundle.hosts import Hosts, cluster_directory
 from sparkbundle.inventory import Host, Inventory
 from sparkbundle.notebook_settings import START_SECONDS
+from sparkbundle.notebook_verify import is_public
 from sparkbundle.ports import HOST
 from sparkbundle.reach import reaching
 from sparkbundle.tunnel import Tunnel
@@ -52,14 +53,18 @@ def opened(path: Path, *, port: int | None) -> Iterator[HostsNotebook]:
     """
     inventory = inventories.load(path)
     host = _host_of(inventory)
-    if inventory.publication is not None and port is not None:
-        raise PreflightError(
-            "the notebook server is published: it needs no port here", todo="leave --port out"
-        )
     page = cluster_directory(inventory.name) / "notebook.html"
     with reaching(inventory) as hosts:
         token = read_as_root(hosts, host, TOKEN).strip()
-        if inventory.publication is not None:
+        public = is_public(hosts, host)
+        if public and inventory.publication is None:
+            raise _broken(hosts, host, "is still published, until its kernels have ended")
+        if public and inventory.publication is not None:
+            if port is not None:
+                raise PreflightError(
+                    "the notebook server is published: it needs no port here",
+                    todo="leave --port out",
+                )
             _require_active(hosts, host)
             address = f"https://{inventory.publication.name}"
             yield HostsNotebook(address=address, port=443, token=token, tunnel=False, page=page)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from sparkbundle.errors import SparkbundleError, Trouble
-from sparkbundle.host_notebook import HOME, PORT, RUNTIME, TOKEN, UNIT
+from sparkbundle.host_notebook import HOME, PORT, PUBLIC_UNIT, RUNTIME, TOKEN, UNIT
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
 from sparkbundle.kernels import NAME
@@ -25,7 +25,7 @@ def verify_notebook(hosts: Hosts, host: Host, *, timeout: float) -> None:
     Raises:
         SparkbundleError: it fails, takes too long, or its result is wrong.
     """
-    scheme = "http" if hosts.inventory.publication is None else "https"
+    scheme = "https" if is_public(hosts, host) else "http"
     environment = {
         "HOME": HOME,
         "JUPYTER_TOKEN_FILE": TOKEN,
@@ -52,6 +52,11 @@ def verify_notebook(hosts: Hosts, host: Host, *, timeout: float) -> None:
         raise _failed(host, "no kernel ran a cell", answer.err) from None
     if told["status"] != "ok" or _EXPECTED not in told["shown"].split():
         raise _failed(host, "a cell with Spark failed", told["shown"])
+
+
+def is_public(hosts: Hosts, host: Host) -> bool:
+    """Whether the server is published now, whatever the inventory says by now."""
+    return hosts.run(host, f"systemctl is-active {PUBLIC_UNIT}").out.strip() == "active"
 
 
 def warn_of_former_settings(hosts: Hosts, host: Host, *, config: str) -> None:

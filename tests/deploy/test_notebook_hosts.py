@@ -64,11 +64,13 @@ def publish(lab: Lab) -> None:
     lab.path.write_text(lab.path.read_text().replace("  vars:\n", f"  vars:\n{text}"))
 
 
-def systemctl(lab: Lab, state: str) -> None:
-    """Hosts on which systemd says this of the server's unit."""
-    program(
-        lab.directory / "bin/systemctl", f'[ "$*" = "is-active spark-notebook" ] && echo {state}'
-    )
+def systemctl(lab: Lab, state: str, *, public: str = "inactive") -> None:
+    """Hosts on which systemd says this of the server's unit, and of its public socket."""
+    script = f'''case "$*" in
+"is-active spark-notebook") echo {state};;
+"is-active spark-notebook-public.socket") echo {public};;
+esac'''
+    program(lab.directory / "bin/systemctl", script)
 
 
 def opened(path: Path, port: int | None = None) -> AbstractContextManager[HostsNotebook]:
@@ -111,7 +113,7 @@ def test_a_cluster_that_is_not_up_is_told(lab: Lab):
 @pytest.mark.parametrize("published", [False, True])
 def test_a_server_that_is_down_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch, published: bool):
     monkeypatch.setattr(notebook_hosts, "PORT", 1)
-    systemctl(lab, "failed")
+    systemctl(lab, "failed", public="active" if published else "inactive")
     if published:
         publish(lab)
     with pytest.raises(SparkbundleError, match="server is failed") as down, opened(lab.path):
@@ -122,7 +124,7 @@ def test_a_server_that_is_down_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch
 
 def test_a_published_one_is_told_at_its_name_and_needs_neither_tunnel_nor_port(lab: Lab):
     publish(lab)
-    systemctl(lab, "active")
+    systemctl(lab, "active", public="active")
     with opened(lab.path) as server:
         assert server.url == f"https://a.example.org/lab?token={TOKEN}"
         assert (server.port, server.tunnel) == (443, False)
@@ -130,6 +132,17 @@ def test_a_published_one_is_told_at_its_name_and_needs_neither_tunnel_nor_port(l
     with pytest.raises(SparkbundleError, match="needs no port here") as no, opened(lab.path, 2000):
         pass
     assert no.value.code == PREFLIGHT
+
+
+def test_one_that_waits_for_its_kernels_is_reached_as_it_still_is(lab: Lab):
+    systemctl(lab, "active", public="active")
+    with pytest.raises(SparkbundleError, match="still published") as no, opened(lab.path):
+        pass
+    assert no.value.where == "w1"
+    publish(lab)
+    systemctl(lab, "active")
+    with opened(lab.path) as server:
+        assert server.tunnel
 
 
 def test_on_hosts_the_folder_is_fixed(cli: CommandLine):
