@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sparkbundle.pages import Pages
 from sparkbundle.pages_handler import PagesHandler
@@ -70,6 +71,11 @@ class Tile(socketserver.ThreadingUnixStreamServer):
             super().__init__(str(path), partial(PagesHandler, pages=pages, start=start))
         finally:
             os.umask(before)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over a browser that has gone; anything else is for the server's log."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 def main() -> None:
