@@ -16,9 +16,17 @@ class Pair(NamedTuple):
 
 
 def write_certificate(
-    folder: Path, *names: str, days: float = 30, stem: str = "notebook", password: str = ""
+    folder: Path,
+    *names: str,
+    days: float = 30,
+    since: float = 60,
+    stem: str = "notebook",
+    password: str = "",
 ) -> Pair:
-    """A self-signed certificate for these names, and its key; `days` < 0: it has run out."""
+    """A self-signed certificate for these names, and its key.
+
+    `days` < 0: it has run out; `since` < 0: it is valid in so many days only.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sparkbundle's tests")])
@@ -29,7 +37,7 @@ def write_certificate(
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=60))
+        .not_valid_before(now - timedelta(days=since))
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     )

@@ -6,7 +6,7 @@ what Spark's daemons are told, here and on the embedded cluster.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -149,15 +149,11 @@ def make_plan(
     """Decide everything that was left open.
 
     Raises:
-        PreflightError: the user's Spark settings ask for executors that no worker can hold.
+        PreflightError: the user's Spark settings, or those of a kernel of theirs, ask for
+            executors that no worker can hold.
     """
     sizes = {host.name: worker_size(host, facts[host.name]) for host in inventory.workers}
-    if why := misfit(inventory.spark_settings, sizes.values()):
-        raise PreflightError(
-            why,
-            where=f"{inventory.path}: spark_settings",
-            todo="ask for less there, or give a worker more with spark_memory and spark_cores",
-        )
+    _require_fit(inventory, sizes.values())
     master = str(facts[inventory.master.name]["address"])
     settings = ClusterSettings(
         host=master,
@@ -183,6 +179,21 @@ def make_plan(
             variables=_variables(inventory, host, told, settings, sizes.get(host.name), wheelhouse),
         )
     return ClusterPlan(inventory=inventory, secrets=secrets, wheelhouse=wheelhouse, hosts=hosts)
+
+
+def _require_fit(inventory: Inventory, workers: Collection[WorkerSize]) -> None:
+    user = inventory.spark_settings
+    asked = [("spark_settings", "", user)] + [
+        ("notebook_profiles", f"{title!r}: ", {**user, **given})
+        for title, given in inventory.notebook_profiles.items()
+    ]
+    for key, whose, settings in asked:
+        if why := misfit(settings, workers):
+            raise PreflightError(
+                whose + why,
+                where=f"{inventory.path}: {key}",
+                todo="ask for less there, or give a worker more with spark_memory and spark_cores",
+            )
 
 
 def _variables(

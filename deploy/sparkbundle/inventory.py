@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkbundle import inventory_ansible, inventory_file, notebook_certificate
+from sparkbundle import inventory_ansible, inventory_file
 from sparkbundle import inventory_keys as keys
 from sparkbundle.errors import PreflightError
 from sparkbundle.inventory_file import Problem, Scan
@@ -61,7 +61,10 @@ class Host:
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """At which name the notebook server is published, and the PEM files of its certificate."""
+    """At which name the notebook server is published, and the PEM files of its certificate.
+
+    Nothing is known of the files: most commands need none. The check of hosts looks at them.
+    """
 
     name: str
     certificate: Path
@@ -170,25 +173,20 @@ def resolve(
         except ValueError as error:
             what = f"as the name of the cluster, {error}"
             problems.append(Problem(where=str(scan.path), what=what, todo="set cluster_name"))
-    files = {
-        key: scan.path.parent / common[key]
-        for key in ("java_deb", "notebook_certificate", "notebook_key")
-        if key in common
-    }
-    for key, path in files.items():
-        if why := _no_file(path):
-            problems.append(Problem(where=_line(key, scan), what=f"{key}: {why} {path}"))
+    folder = scan.path.parent
+    java_deb = folder / common["java_deb"] if "java_deb" in common else None
+    if java_deb is not None and (why := _no_file(java_deb)):
+        problems.append(Problem(where=_line("java_deb", scan), what=f"java_deb: {why} {java_deb}"))
     problems += _wrong_notebook(hosts, common, scan)
-    publication = None
-    if not problems and "notebook_name" in common:
-        publication = Publication(
-            name=common["notebook_name"],
-            certificate=files["notebook_certificate"],
-            key=files["notebook_key"],
-        )
-        problems += _wrong_certificate(publication, scan)
     if problems:
         return None, tuple(problems)
+    publication = None
+    if "notebook_name" in common:
+        publication = Publication(
+            name=common["notebook_name"],
+            certificate=folder / common["notebook_certificate"],
+            key=folder / common["notebook_key"],
+        )
     return (
         Inventory(
             path=scan.path,
@@ -197,7 +195,7 @@ def resolve(
             spark_settings=common.get("spark_settings", {}),
             firewall=common.get("firewall", True),
             open_ports=common.get("firewall_open_ports", ()),
-            java_deb=files.get("java_deb"),
+            java_deb=java_deb,
             notebook_profiles=common.get("notebook_profiles", {}),
             publication=publication,
         ),
@@ -340,15 +338,8 @@ def _no_file(path: Path) -> str:
     """What keeps a path from being a file that can be looked at; empty where nothing does."""
     try:
         return "" if path.is_file() else "there is no file"
-    except OSError as error:  # in a folder of another user's, such as Let's Encrypt's
+    except OSError as error:  # in a folder of another user's
         return f"{error.strerror}:"
-
-
-def _wrong_certificate(publication: Publication, scan: Scan) -> Iterator[Problem]:
-    if what := notebook_certificate.fault(publication.certificate, publication.key):
-        yield Problem(where=_line("notebook_certificate", scan), what=what)
-    elif what := notebook_certificate.misnamed(publication.certificate, publication.name):
-        yield Problem(where=_line("notebook_name", scan), what=what)
 
 
 def _line(key: str, scan: Scan) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sparkbundle import notebook_certificate
 from sparkbundle.errors import AUTHENTICATION, PREFLIGHT, SparkbundleError, Trouble
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host, Inventory
@@ -134,6 +135,7 @@ def check(hosts: Hosts, *, only: Sequence[Host] | None = None) -> Checked:
             problems.append(Problem(name, check_name, answer.what, answer.todo, answer.code))
         else:
             problems += _host_problems(inventory, inventory.host(name), answer)
+        problems += _certificate_problems(inventory, inventory.host(name))
     problems += _common_problems(facts)
     return Checked(facts, problems)
 
@@ -189,6 +191,14 @@ def _host_problems(inventory: Inventory, host: Host, facts: Facts) -> Iterator[P
         yield Problem(host.name, "cluster", what, todo)
     for what, todo in _closing_ports(inventory, host, facts):
         yield Problem(host.name, "firewall", what, todo, warning=True)
+
+
+def _certificate_problems(inventory: Inventory, host: Host) -> Iterator[Problem]:
+    """What is wrong with the files on this machine that the notebook's host would be given."""
+    if inventory.publication is None or not host.is_notebook:
+        return
+    for fault in notebook_certificate.faults(inventory.publication):
+        yield Problem(host.name, "certificate", fault.what, fault.todo, warning=fault.warning)
 
 
 Found = Iterator[tuple[str, str]]

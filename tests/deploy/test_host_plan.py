@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sparkbundle import resources
+from sparkbundle.errors import PreflightError
 from sparkbundle.host_plan import ClusterPlan, make_plan
 from sparkbundle.host_record import _picture, drift, is_as_deployed
 from sparkbundle.inventory import Host, Inventory
@@ -84,6 +85,33 @@ def test_the_users_settings_go_where_they_are_read():
     assert client["spark.sql.shuffle.partitions"] == "7"
     assert worker["spark.worker.cleanup.enabled"] == "true"
     assert "spark.sql.shuffle.partitions" not in worker
+
+
+@pytest.mark.parametrize(
+    ("user", "profiles", "where"),
+    [
+        ({"spark.executor.cores": "9"}, {}, "spark_settings"),
+        ({"spark.executor.cores": "9"}, {"Mine": {}}, "spark_settings"),
+        ({}, {"x": {}, "Mine": {"spark.executor.cores": "9"}}, "notebook_profiles"),
+        # A profile is asked for together with the settings that it stands on.
+        (
+            {"spark.executor.cores": "8"},
+            {"Mine": {"spark.executor.memory": "7g"}},
+            "notebook_profiles",
+        ),
+        ({"spark.executor.cores": "8"}, {"Mine": {"spark.executor.memory": "6g"}}, ""),
+        ({"spark.executor.memory": "6g"}, {"Mine": {"spark.executor.memory": "1g"}}, ""),
+    ],
+)
+def test_executors_that_fit_no_worker_are_refused(user: dict, profiles: dict, where: str):
+    if not where:
+        plan(HOST, BIG, spark_settings=user, notebook_profiles=profiles)
+        return
+    with pytest.raises(PreflightError, match="fits no worker") as caught:
+        plan(HOST, BIG, spark_settings=user, notebook_profiles=profiles)
+    assert caught.value.where == f"hosts.yml: {where}"
+    assert caught.value.what.startswith("'Mine': an executor of ") is ("profiles" in where)
+    assert "ask for less there" in caught.value.todo
 
 
 def daemons(made: ClusterPlan) -> dict[str, str]:

@@ -12,6 +12,7 @@ from sparkbundle import host_status, preflight
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.inventory import Host, Inventory, Publication
 from sparkbundle.preflight import Checked, Facts, Problem
+from tests.certificates import write_certificate
 
 TOLD = {
     "python": [3, 11, 2],
@@ -153,6 +154,49 @@ def test_our_own_socket_holds_port_443_and_the_firewall_leaves_it_open():
         units = {"spark-notebook-public.socket": {"active": state}}
         told = facts(listeners=taken, cluster=OURS, units=units, open_ports=[22, 443])
         assert len(problems(NOTEBOOK, told, publication=at)) == wrong, state
+
+
+class Answering:
+    """Hosts that tell this; one of them that is not reached."""
+
+    def __init__(self, *hosts: Host, away: str = "", **settings) -> None:
+        self.inventory = Inventory(path=Path("hosts.yml"), name="lab", hosts=hosts, **settings)
+        self.away = SparkbundleError("no route", todo="look", code=4)
+        self.answers = {
+            host.name: self.away if host.name == away else facts(address=f"10.0.0.{number}")
+            for number, host in enumerate(hosts, start=4)
+        }
+
+    def each(self, _task, only=None) -> dict[str, Facts | SparkbundleError]:
+        return {host.name: self.answers[host.name] for host in only or self.inventory.hosts}
+
+
+@pytest.mark.parametrize("away", ["", "w"])
+def test_a_certificate_of_no_use_is_a_problem_of_the_notebooks_host(tmp_path: Path, away: str):
+    at = Publication(name="a.b", certificate=tmp_path / "c.pem", key=tmp_path / "k.pem")
+    hosts = Answering(MASTER, NOTEBOOK, publication=at, away=away)
+    found = [one for one in preflight.check(hosts).errors if one.check != "reach"]
+    assert [(one.host, one.check, one.code) for one in found] == [("w", "certificate", 3)] * 2
+    assert found[0].what == f"notebook_certificate: there is no file {tmp_path}/c.pem"
+    assert found[0].todo == "notebook_certificate: the path of a file that you can read"
+    assert found[1].what == f"notebook_key: there is no file {tmp_path}/k.pem"
+    assert preflight.check(hosts, only=[MASTER]).problems == []
+    assert preflight.check(Answering(MASTER, NOTEBOOK)).problems == []
+
+
+@pytest.mark.parametrize(
+    ("days", "errors", "says"),
+    [(-1, 1, "has run out"), (5, 0, "runs out soon"), (30, 0, "")],
+)
+def test_a_certificate_that_runs_out_soon_stops_nothing(
+    tmp_path: Path, days: int, errors: int, says: str
+):
+    pair = write_certificate(tmp_path, "a.example.org", days=days)
+    at = Publication(name="a.example.org", certificate=pair.certificate, key=pair.key)
+    checked = preflight.check(Answering(MASTER, NOTEBOOK, publication=at))
+    assert len(checked.errors) == errors
+    assert len(checked.problems) == bool(says)
+    assert all(says in one.what for one in checked.problems)
 
 
 def test_a_gpu_that_fails_does_not_matter_where_none_is_wanted():

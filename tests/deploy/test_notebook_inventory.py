@@ -10,6 +10,7 @@ from sparkbundle.errors import PREFLIGHT
 from sparkbundle.inventory import Inventory, InventoryError, Publication, load, resolve
 from sparkbundle.inventory_file import scan_text
 from tests.certificates import write_certificate
+from tests.deploy.conftest import CommandLine
 from tests.deploy.test_inventory import listing
 
 NAME = "notebook.example.org"
@@ -84,9 +85,16 @@ def test_it_is_published_at_a_name_with_files_that_stand_beside_the_inventory(tm
     )
 
 
-def test_a_wildcard_certificate_will_do(tmp_path: Path):
-    write_certificate(tmp_path, "*.example.org")
-    assert read(tmp_path, PUBLISHED)[0] is not None
+@pytest.mark.parametrize("file", ["no-such.pem", ".", "x" * 300])
+def test_its_files_need_not_be_there(tmp_path: Path, file: str):
+    """A colleague without the key asks for the status, or takes the cluster down, all the same."""
+    inventory, wrong = read(
+        tmp_path, f"notebook_name: {NAME}\nnotebook_certificate: {file}\nnotebook_key: {file}\n"
+    )
+    assert wrong == []
+    assert inventory.publication == Publication(
+        name=NAME, certificate=tmp_path / file, key=tmp_path / file
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,13 +159,9 @@ def test_what_is_no_name_with_a_dot_is_refused(tmp_path: Path, name: str):
         ("''", "'' is not the path of a local file"),
         ("https://example.org/a.pem", "is not the path of a local file"),
         ("'{{ a }}.pem'", "a Jinja template"),
-        ("no-such.pem", "there is no file"),
-        (".", "there is no file"),
-        ("x" * 300, "File name too long"),
     ],
 )
-def test_what_is_no_file_is_refused(tmp_path: Path, key: str, value: str, says: str):
-    write_certificate(tmp_path, NAME)
+def test_what_is_no_path_is_refused(tmp_path: Path, key: str, value: str, says: str):
     given = yaml.safe_load(PUBLISHED)
     variables = "\n".join(f"{k}: {value if k == key else v}" for k, v in given.items())
     (line,) = read(tmp_path, variables)[1]
@@ -206,37 +210,27 @@ def test_they_are_keys_of_the_whole_cluster():
     assert all("holds for the whole cluster: write it under 'all: vars:'" in line for line in lines)
 
 
-def test_a_certificate_that_is_of_no_use_is_told_on_its_line(tmp_path: Path):
-    pair = write_certificate(tmp_path, NAME)
-    pair.key.write_bytes(write_certificate(tmp_path / "other").key.read_bytes())
-    (line,) = read(tmp_path, PUBLISHED)[1]
-    assert line.startswith("hosts.yml:4: ") and "notebook.key are not a pair" in line
-    write_certificate(tmp_path, NAME, days=-1)
-    (line,) = read(tmp_path, PUBLISHED)[1]
-    assert line.startswith("hosts.yml:4: ") and "notebook.crt has run out: 20" in line
-    write_certificate(tmp_path, NAME, password="secret")
-    (line,) = read(tmp_path, PUBLISHED)[1]
-    assert line.startswith("hosts.yml:4: ") and "a key without a password" in line
-
-
-def test_a_certificate_for_another_name_is_told_on_the_names_line(tmp_path: Path):
-    write_certificate(tmp_path, "other.example.org")
-    assert read(tmp_path, PUBLISHED)[1] == [
-        f"hosts.yml:3: the certificate is for other.example.org, not for {NAME}"
-    ]
-
-
 def test_all_of_it_from_the_file_with_ansible(tmp_path: Path):
     profiles = "notebook_profiles:\n  'Two: cores': {spark.cores.max: 2}\n"
-    path = written(tmp_path, PUBLISHED + profiles)
+    path = written(tmp_path, PUBLISHED.replace("notebook.crt", "7") + profiles)
     with pytest.raises(InventoryError) as caught:
         load(path)
     assert caught.value.code == PREFLIGHT
     assert [problem.line for problem in caught.value.problems] == [
-        f"{path}:4: notebook_certificate: there is no file {tmp_path}/notebook.crt",
-        f"{path}:5: notebook_key: there is no file {tmp_path}/notebook.key",
+        f"{path}:4: notebook_certificate: 7 is not the path of a local file",
     ]
-    write_certificate(tmp_path, NAME)
-    inventory = load(path)
+    inventory = load(written(tmp_path, PUBLISHED + profiles))
     assert inventory.publication.name == NAME
     assert inventory.notebook_profiles == {"Two: cores": {"spark.cores.max": "2"}}
+
+
+@pytest.mark.parametrize("days", [None, -1])
+def test_the_status_needs_no_certificate(cli: CommandLine, days: float | None):
+    """It has run out, or the files are another's: the hosts are asked all the same."""
+    if days is not None:
+        write_certificate(cli.home, NAME, days=days)
+    address = "ansible_host: 127.0.0.1\nansible_port: 1\n"
+    text = written(cli.home, PUBLISHED + address).read_text()
+    (cli.home / "hosts.yml").write_text(text.replace("w: }", "w: {ansible_port: 2}}"))
+    shown = cli("status", "-i", "hosts.yml", code=4)
+    assert "certificate" not in shown.stdout + shown.stderr
