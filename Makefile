@@ -2,7 +2,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-hosts test-job test-deploy hosts long lint bench lock clean
 BIN := .venv/bin
-BESIDE := $(addprefix tests/job/test_,shipping.py ways_of_scoring.py)
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -18,13 +17,12 @@ test: setup lint ## lint, then the tests: job and deploy at the same time, then 
 	@$(MAKE) --no-print-directory test-hosts WHICH="not long"
 	@echo "left out: tests that take minutes each (marked long): make long has them"
 
-# Each has clusters of its own; some of the job's go with deploy's, so that both take about as
-# long.
+# Each has clusters of its own.
 test-job:
-	@$(BIN)/pytest -p no:cacheprovider -m "not long" tests/job $(BESIDE:%=--ignore=%)
+	@$(BIN)/pytest -p no:cacheprovider -m "not long" tests/job
 
 test-deploy:
-	@$(BIN)/pytest -p no:cacheprovider -m "not long" tests/deploy tests/test_demo.py tests/test_documents.py $(BESIDE)
+	@$(BIN)/pytest -p no:cacheprovider -m "not long" tests/deploy tests/test_demo.py tests/test_documents.py
 
 # Alone, because it needs both cores. Its hosts are machines that Vagrant makes here. Where that
 # cannot be, it is left out with a line that says why; with CI set, that is an error.

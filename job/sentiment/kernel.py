@@ -4,6 +4,7 @@ The session has the settings of the kernel's profile. `%spark_settings` shows th
 `%spark_settings KEY=VALUE …` begins a session with others.
 """
 
+import ast
 import atexit
 import json
 import logging
@@ -61,7 +62,7 @@ class KernelSession:
 
     def before_cell(self, info: Any) -> None:
         """Have `spark` ready where the cell names it; else the cell is told why it is not."""
-        if not _ASKS.search(info.raw_cell):
+        if not asks_for_spark(info.raw_cell):
             return
         try:
             self._shell.user_ns["spark"] = self._ready()
@@ -138,6 +139,17 @@ class KernelSession:
         """End the session, if there is one."""
         stack, self._stack, self._spark = self._stack, ExitStack(), None
         stack.close()
+
+
+def asks_for_spark(cell: str) -> bool:
+    """Whether a cell names `spark`: in Python's code, or anywhere in one that has a magic."""
+    if not _ASKS.search(cell):
+        return False
+    try:
+        tree = ast.parse(cell)
+    except (SyntaxError, ValueError):
+        return True  # a magic, as in `%timeit spark.range(9).count()`
+    return any(isinstance(node, ast.Name) and node.id == "spark" for node in ast.walk(tree))
 
 
 class Absent:

@@ -58,6 +58,7 @@ def upload(server: Asked, name: str, **content: Any) -> None:
     server.json(f"/api/contents/{name}", method="PUT", body=content)
 
 
+@pytest.mark.long
 def test_the_talk_runs_in_a_browser_through_the_tunnel(server: Asked, reviews: Path):
     upload(server, "reviews.tsv", type="file", format="text", content=reviews.read_text())
     notebook = server.json(f"/api/contents/{TALK}")["content"]
@@ -161,6 +162,7 @@ def connects(name: str, address: str, port: int) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.long
 def test_a_kernel_keeps_the_server_as_it_is_until_it_has_ended(
     server: Asked, kernel: str, cluster: Cluster
 ):
@@ -199,6 +201,7 @@ def test_a_server_that_was_killed_comes_back_and_the_tunnel_goes_on(server: Aske
     wait_until(answers, seconds=60)
 
 
+@pytest.mark.long
 def test_published_it_speaks_tls_under_its_name_alone(cluster: Cluster, tmp_path: Path):
     certificate, key = write_certificate(tmp_path, NAME)
     change(
@@ -257,6 +260,7 @@ def public(
         return answer.status, answer.headers.get("Set-Cookie", "")
 
 
+@pytest.mark.long
 def test_without_a_host_in_the_inventory_it_goes_and_its_notebooks_stay(cluster: Cluster):
     before = cluster.inventory.read_text()
     tree = yaml.safe_load(before)

@@ -66,10 +66,10 @@ def publish(lab: Lab) -> None:
 
 def systemctl(lab: Lab, state: str, *, public: str = "inactive") -> None:
     """Hosts on which systemd says this of the server's unit, and of its public socket."""
-    script = f'''case "$*" in
+    script = f"""case "$*" in
 "is-active spark-notebook") echo {state};;
 "is-active spark-notebook-public.socket") echo {public};;
-esac'''
+esac"""
     program(lab.directory / "bin/systemctl", script)
 
 

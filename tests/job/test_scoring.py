@@ -185,7 +185,7 @@ def test_rows_of_another_source_follow_the_rules_of_files(spark: SparkSession):
     assert found["time"][0].as_py() == moment.timestamp()
     assert found["reason"].to_pylist() == [
         None,
-        "no text: column 'value' has no value",
+        "no text: column 'value' holds none",
         "blank",
         "not UTF-8: byte 0xe9 at offset 3 (--encoding latin-1?)",
         "NUL byte",

@@ -213,7 +213,7 @@ def test_refusals_of_json_lines(tmp_path):
     assert reasons[0].startswith("malformed JSON: ")
     assert reasons[1] == "malformed JSON: not an object"
     assert reasons[2] == "blank"
-    assert reasons[3] == reasons[4] == "no text: column 'text' has no value"
+    assert reasons[3] == reasons[4] == "no text: column 'text' holds none"
     assert reasons[5] == "not valid Unicode: a lone surrogate"
     assert reasons[6].startswith("not UTF-8: byte 0xe4 at offset ")
     assert reasons[7].startswith("malformed JSON: ")

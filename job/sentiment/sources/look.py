@@ -152,15 +152,29 @@ def _csv_format(head: Head) -> TableFormat:
 
 
 def _tsv_format(head: Head) -> TableFormat:
-    """With quotes if they come in pairs around fields, else a quote is a character."""
+    """With quotes if they come in pairs around fields, else a quote is a character.
+
+    Some files are even in both readings: a field that begins with a quote may be one of several
+    lines, or of one that has a quote at its start.
+    """
     quoted = TableFormat(delimiter="\t", quoted=True, header=True)
     plain = replace(quoted, quoted=False)
     as_quoted, as_plain = _records(head, quoted), _records(head, plain)
     if _evenness(as_quoted) != _evenness(as_plain):
         return max((quoted, plain), key=lambda form: _evenness(_records(head, form)))
-    paired = sum(f[:1] == '"' and f[-1:] == '"' and len(f) > 1 for row in as_plain for f in row)
-    single = sum(f[:1] == '"' for row in as_plain for f in row) - paired
-    return quoted if paired and not single else plain
+    around = sum(f[:1] == '"' and f[-1:] == '"' and len(f) > 2 for row in as_plain for f in row)  # noqa: PLR2004
+    return quoted if around and _is_well_quoted(head) else plain
+
+
+def _is_well_quoted(head: Head) -> bool:
+    """Whether each quote that opens a field is closed, before a tab or the end of a line."""
+    reader = csv.reader(iter(head.lines), delimiter="\t", strict=True)
+    try:
+        for _ in reader:
+            pass
+    except csv.Error as error:
+        return not head.whole and str(error) == "unexpected end of data"
+    return True
 
 
 def _evenness(rows: Sequence[Sequence[str]]) -> float:

@@ -92,7 +92,7 @@ def record_review(
     assert columns is not None
     raw = record.get(columns.text)
     if raw is None:
-        reason = f"no text: column {columns.text!r} has no value"
+        reason = f"no text: column {columns.text!r} holds none"
         return refused(part, row=row, line=line, reason=reason, text="")
     text = raw.strip()
     if fault := fault_of(text, max_chars=options.max_chars):
