@@ -83,9 +83,7 @@ def slow(cluster: Cluster, secrets: Secrets) -> Iterator[dict[str, "Future[Any]"
 
 def test_s5_no_daemon_and_no_job_listens_on_every_address(cluster: Cluster, running: str):
     found = {(name, user): listeners(name, user) for name in HOSTS for user in SERVICES}
-    found["master", "sparknote"] = listeners("master", "sparknote")
     assert {7077, 8080, 18080} <= set(found["master", "spark"])
-    assert 8888 in found["master", "sparknote"]
     assert {4040} < set(found["master", "sparkjob"])  # its page, and where executors reach it
     for worker in WORKERS:
         assert {7078, 8081} <= set(found[worker, "spark"])

@@ -134,9 +134,8 @@ MISFORTUNES = {
 }
 
 
-@pytest.mark.parametrize(
-    "strategy", ["averaging", pytest.param("allreduce", marks=pytest.mark.long)]
-)
+@pytest.mark.long  # the same on one machine: tests/job/test_failures.py
+@pytest.mark.parametrize("strategy", ["averaging", "allreduce"])
 def test_in_every_misfortune_a_training_ends_as_if_undisturbed(
     cluster: Cluster, here: Sentiment, corpus: Path, table: Path, undisturbed, tmp_path, strategy
 ):

@@ -49,8 +49,19 @@ def tunnel(cluster: Cluster) -> Iterator[Asked]:
 
 
 @pytest.fixture(scope="module")
-def server(cluster: Cluster) -> Iterator[Asked]:
-    with tunnel(cluster) as opened:
+def with_notebook(cluster: Cluster) -> Cluster:
+    """The cluster with a notebook server, which those of other tests have not: `up` takes longer."""
+    tree = yaml.safe_load(cluster.inventory.read_text())
+    tree["all"]["children"]["notebook"] = {"hosts": {"master": None}}
+    cluster.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert "and in a notebook" in cluster("up").stderr
+    cluster.invariant()
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def server(with_notebook: Cluster) -> Iterator[Asked]:
+    with tunnel(with_notebook) as opened:
         yield opened
 
 
@@ -169,15 +180,20 @@ def test_a_kernel_keeps_the_server_as_it_is_until_it_has_ended(
     change(cluster, notebook_profiles={PROFILE: {"spark.cores.max": 1}})
     done = cluster("up")
     assert "goes on as it was, since kernels run" in done.stderr
-    kernels = [one["id"] for one in server.json("/api/kernels")]
-    assert kernel in kernels
-    for one in kernels:
-        server.ask(f"/api/kernels/{one}", method="DELETE", token=server.token)
+    assert kernel in end_kernels(server)
     done = cluster("up")
     assert "goes on as it was" not in done.stderr and "and in a notebook" in done.stderr
     specs = server.json("/api/kernelspecs")["kernelspecs"]
     assert PROFILE in {one["spec"]["display_name"] for one in specs.values()}
     cluster.invariant()
+
+
+def end_kernels(server: Asked) -> list[str]:
+    """End all kernels; those that there were."""
+    kernels = [one["id"] for one in server.json("/api/kernels")]
+    for one in kernels:
+        server.ask(f"/api/kernels/{one}", method="DELETE", token=server.token)
+    return kernels
 
 
 def change(cluster: Cluster, **variables: Any) -> None:
@@ -202,7 +218,10 @@ def test_a_server_that_was_killed_comes_back_and_the_tunnel_goes_on(server: Aske
 
 
 @pytest.mark.long
-def test_published_it_speaks_tls_under_its_name_alone(cluster: Cluster, tmp_path: Path):
+def test_published_it_speaks_tls_under_its_name_alone(
+    server: Asked, cluster: Cluster, tmp_path: Path
+):
+    end_kernels(server)
     certificate, key = write_certificate(tmp_path, NAME)
     change(
         cluster,
@@ -261,11 +280,13 @@ def public(
 
 
 @pytest.mark.long
-def test_without_a_host_in_the_inventory_it_goes_and_its_notebooks_stay(cluster: Cluster):
+def test_without_a_host_in_the_inventory_it_goes_and_its_notebooks_stay(
+    server: Asked, cluster: Cluster
+):
     before = cluster.inventory.read_text()
     tree = yaml.safe_load(before)
     del tree["all"]["children"]["notebook"]
-    del tree["all"]["vars"]["notebook_profiles"]
+    tree["all"]["vars"].pop("notebook_profiles", None)
     cluster.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
     try:
         cluster("up")
