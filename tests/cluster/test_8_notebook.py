@@ -50,7 +50,7 @@ def tunnel(cluster: Cluster) -> Iterator[Asked]:
 
 @pytest.fixture(scope="module")
 def with_notebook(cluster: Cluster) -> Cluster:
-    """The cluster with a notebook server, which those of other tests have not: `up` takes longer."""
+    """The cluster with a notebook server, which other tests do without: `up` takes longer."""
     tree = yaml.safe_load(cluster.inventory.read_text())
     tree["all"]["children"]["notebook"] = {"hosts": {"master": None}}
     cluster.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
