@@ -49,7 +49,7 @@ def package_manager_seconds(log: Path) -> float:
 
 def test_again_it_changes_nothing_and_asks_no_role(cluster: Cluster):
     done = cluster("up")
-    assert done.stderr.count(NOTHING) == 5
+    assert done.stderr.count(NOTHING) == 6
     assert "is ready (changed=0)" in done.stdout
 
 
