@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparkbundle import host_notebook
+from sparkbundle import host_gpus, host_notebook
 from sparkbundle.errors import PreflightError
 from sparkbundle.executor_size import misfit
 from sparkbundle.inventory import Host, Inventory
@@ -136,13 +136,6 @@ def worker_size(host: Host, facts: Facts) -> WorkerSize:
     return WorkerSize(cores=host.cores or int(facts["cores"]), memory_mib=host.memory_mib or half)
 
 
-def offered_gpus(host: Host, facts: Facts) -> tuple[str, ...]:
-    """The GPUs that a host's worker shall offer, in nvidia-smi's order."""
-    if host.gpus == "none" or not host.is_worker:
-        return ()
-    return facts.gpus if host.gpus == "auto" else facts.gpus[: int(host.gpus)]
-
-
 def make_plan(
     inventory: Inventory, facts: Mapping[str, Facts], *, secrets: Secrets, wheelhouse: Wheelhouse
 ) -> ClusterPlan:
@@ -175,7 +168,7 @@ def make_plan(
             name=host.name,
             address=str(told["address"]),
             size=sizes.get(host.name),
-            gpus=offered_gpus(host, told),
+            gpus=host_gpus.offered(host, told["gpus"]),
             variables=_variables(inventory, host, told, settings, sizes.get(host.name), wheelhouse),
         )
     return ClusterPlan(inventory=inventory, secrets=secrets, wheelhouse=wheelhouse, hosts=hosts)
@@ -247,12 +240,13 @@ def _variables(
         text = render_properties(
             worker_settings(settings, worker=host.name) | _daemon(user, "worker")
         )
-        variables |= {"cores": size.cores, "memory_mib": size.memory_mib, "gpus": str(host.gpus)}
+        variables |= {"cores": size.cores, "memory_mib": size.memory_mib}
+        variables["gpus"] = host_gpus.wanted(host)
         variables |= _with_configs(
             {"worker": text},
             facts,
             wheelhouse,
-            str((size, offered_gpus(host, facts), settings.host)),
+            str((size, host_gpus.offered(host, facts["gpus"]), settings.host)),
         )
     return variables
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sparkbundle import preflight
+from sparkbundle import host_gpus, preflight
 from sparkbundle.errors import SparkbundleError
-from sparkbundle.host_plan import HostPlan, offered_gpus, worker_size
+from sparkbundle.host_gpus import Gpu
+from sparkbundle.host_plan import HostPlan, worker_size
 from sparkbundle.host_record import drift
 from sparkbundle.host_verify import ask_master_through, fault
 from sparkbundle.hosts import Hosts
@@ -25,7 +26,10 @@ NOT_DEPLOYED = "not deployed: `up` and `add` deploy it; or take it out of the in
 
 @dataclass(frozen=True, kw_only=True)
 class HostStatus:
-    """One host: what it is for, what is wrong with it, what its worker offers."""
+    """One host: what it is for, what is wrong with it, what its worker offers.
+
+    `gpus`: the addresses that its worker offers; `gpu_devices`: all GPUs that the host has.
+    """
 
     name: str
     daemons: tuple[str, ...]
@@ -34,6 +38,7 @@ class HostStatus:
     cores: int = 0
     memory_mib: int = 0
     gpus: tuple[str, ...] = ()
+    gpu_devices: tuple[Gpu, ...] = ()
     labels: tuple[str, ...] = ()
     word_tables: tuple[WordTable, ...] = ()
 
@@ -124,6 +129,7 @@ def _host(
         cores=entry.cores if entry else 0,
         memory_mib=entry.memory_mib if entry else 0,
         gpus=entry.gpus if entry else (),
+        gpu_devices=host_gpus.devices(told["gpus"]),
         labels=host.labels,
         word_tables=parse_tables(told["word_tables"]),
     )
@@ -147,12 +153,11 @@ def _faults(host: Host, facts: Facts, answer: MasterState | None) -> list[str]:
             name=host.name,
             address=str(facts["address"]),
             size=worker_size(host, facts),
-            gpus=offered_gpus(host, facts),
+            gpus=host_gpus.offered(host, facts["gpus"]),
             variables={},
         )
         found += [text for text in (fault(answer, plan),) if text]
-    if facts["gpus"]["fault"] and host.gpus != "none":
-        found.append(facts["gpus"]["fault"])
+    found += [what for what, _ in host_gpus.wrong(host, facts["gpus"])]
     found += [one.fault for one in parse_tables(facts["word_tables"]) if one.fault]
     found += drift(facts)
     return found

@@ -28,7 +28,8 @@ class Host:
     `name` is its inventory name, `ssh_host` and `ssh_port` where SSH reaches it,
     `address` the one at which the other hosts reach it (None: the address that
     SSH arrives at, found by the check). `cores` and `memory_mib` are what its worker
-    offers (None: chosen from what the host has), `gpus` "auto", "none" or a number.
+    offers (None: chosen from what the host has), `gpus` "auto", "none", a number or
+    the addresses of those that it offers.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Host:
     address: str | None = None
     cores: int | None = None
     memory_mib: int | None = None
-    gpus: str | int = "auto"
+    gpus: str | int | tuple[str, ...] = "auto"
     labels: tuple[str, ...] = ()
 
     @property

@@ -26,6 +26,8 @@ _TITLE = re.compile(r"\S(.{0,58}\S)?")
 # At least one dot, and no number at the end: an address is no name in a certificate.
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DNS_NAME = re.compile(rf"({_LABEL}\.)+(?!\d+$){_LABEL}")
+# The number or UUID of a GPU, the UUID of a MIG instance; MIG-GPU-…/1/0 with older drivers.
+_GPU = re.compile(r"0|[1-9]\d{0,2}|(GPU|MIG)-[A-Za-z0-9][A-Za-z0-9/-]{0,90}", re.ASCII)
 _UNREADABLE = ("__ansible_vault", "__ansible_unsafe")
 
 # Ansible takes them, too, and would then go where nobody else goes.
@@ -53,6 +55,7 @@ _REFUSED = {
     "spark.driver.bindAddress": _OURS,
     "spark.worker.idPattern": "the check after `up` knows workers by it",
     "spark.worker.resource.gpu.": "use spark_gpus",
+    "spark.worker.resourcesFile": "use spark_gpus",
 }
 
 
@@ -200,12 +203,23 @@ def _memory(value: object) -> int:
     return mib
 
 
-def _gpus(value: object) -> str | int:
+def _gpus(value: object) -> str | int | tuple[str, ...]:
     if value in ("auto", "none"):
         return str(value)
+    if isinstance(value, list):
+        return _unique(map(_gpu, value)) or "none"
     if type(value) is not int or value < 0:
-        raise ValueError(f"{_short(value)} is not auto, none or a number of GPUs")
+        raise ValueError(f"{_short(value)} is not auto, none or a number of GPUs, nor a list")
     return value or "none"
+
+
+def _gpu(value: object) -> str:
+    address = str(value) if type(value) is int else value
+    if not isinstance(address, str) or not _GPU.fullmatch(address):
+        raise ValueError(
+            f"{_short(value)} is no GPU: write its number or UUID as `nvidia-smi -L` shows it"
+        )
+    return address
 
 
 def _unique(values: Iterable[Any]) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkbundle import notebook_certificate
+from sparkbundle import host_gpus, notebook_certificate
 from sparkbundle.errors import AUTHENTICATION, PREFLIGHT, SparkbundleError, Trouble
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host, Inventory
@@ -189,6 +189,8 @@ def _host_problems(inventory: Inventory, host: Host, facts: Facts) -> Iterator[P
         yield Problem(host.name, "port", what, todo)
     for what, todo in _wrong_cluster(inventory, facts):
         yield Problem(host.name, "cluster", what, todo)
+    for what, todo in host_gpus.warnings(host, facts["gpus"]):
+        yield Problem(host.name, "gpu", what, todo, warning=True)
     for what, todo in _closing_ports(inventory, host, facts):
         yield Problem(host.name, "firewall", what, todo, warning=True)
 
@@ -277,15 +279,7 @@ def _wrong_disk(_host: Host, facts: Facts) -> Found:
 
 
 def _wrong_gpu(host: Host, facts: Facts) -> Found:
-    if not host.is_worker or host.gpus == "none":
-        return
-    if facts["gpus"]["fault"]:
-        yield facts["gpus"]["fault"], "mend the driver, or say spark_gpus: none"
-    elif isinstance(host.gpus, int) and host.gpus > len(facts.gpus):
-        yield (
-            f"spark_gpus is {host.gpus}, nvidia-smi shows {len(facts.gpus)}",
-            "mend the driver, or correct spark_gpus",
-        )
+    yield from host_gpus.wrong(host, facts["gpus"])
 
 
 def _wrong_address(_host: Host, facts: Facts) -> Found:

@@ -13,6 +13,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -172,14 +173,147 @@ def java() -> "dict[str, object]":
     return {"version": said.splitlines()[0] if said else "", "complete": whole}
 
 
-def gpus() -> "dict[str, object]":
-    """The addresses of the NVIDIA GPUs, and what went wrong where the tool is there and fails."""
+# From here to find_gpus the same text as in roles/gpu/files/gpu.py: neither can import the other.
+NVIDIA_SECONDS = 20
+NO_CARD = "NVIDIA's driver finds no card: see `dmesg` there"
+
+
+def ask_nvidia(*words: str) -> "tuple[str, str]":
+    """What nvidia-smi says, and what went wrong. One that hangs is killed with its children."""
+    try:
+        process = subprocess.Popen(
+            ("nvidia-smi", *words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return "", "nvidia-smi fails: %s" % error
+    try:
+        said = process.communicate(timeout=NVIDIA_SECONDS)[0].decode(errors="replace").strip()
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # Waited for a moment only: what hangs inside the kernel does not end when it is killed.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+        return "", "nvidia-smi hangs: no answer within %s s" % NVIDIA_SECONDS
+    if process.returncode != 0:
+        return said, "nvidia-smi fails (%d): %s" % (process.returncode, first_line(said))
+    return said, ""
+
+
+def first_line(text: str) -> str:
+    """The first line of a text, cut short."""
+    return (text.splitlines() or ["it says nothing"])[0][:120]
+
+
+def parse_gpus(listing: str) -> "list[dict[str, str]]":
+    """The GPUs that `nvidia-smi -L` lists: address, UUID, name, and the number of the card.
+
+    The address is what CUDA_VISIBLE_DEVICES takes: the number of a whole card, the UUID of a
+    MIG instance; a card that has instances cannot be used as a whole (NVIDIA's MIG User Guide).
+
+    GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5d5ba0d6-...)
+      MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-...)
+    """
+    found = []  # type: list[dict[str, str]]
+    card = {}  # type: dict[str, str]
+    for line in listing.splitlines():
+        whole = re.match(r"GPU (\d+): (.*) \(UUID: (\S+)\)\s*$", line)
+        part = re.match(r"\s+(MIG \S+)\s+Device\s+\d+: \(UUID: (\S+)\)\s*$", line)
+        if whole:
+            number, name, uuid = whole.groups()
+            card = {"address": number, "uuid": uuid, "name": name, "card": number}
+            found.append(card)
+        elif part and card:
+            if found[-1] is card:
+                found.pop()
+            name, uuid = card["name"] + " " + part.group(1), part.group(2)
+            found.append({"address": uuid, "uuid": uuid, "name": name, "card": card["card"]})
+    return found
+
+
+def find_gpus() -> "tuple[list[dict[str, str]], str]":
+    """The GPUs of this host, and why there are none where NVIDIA's driver is there."""
     if shutil.which("nvidia-smi") is None:
-        return {"addresses": [], "fault": ""}
-    said = run("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
-    if said is None:
-        return {"addresses": [], "fault": "nvidia-smi fails or hangs: see what it says there"}
-    return {"addresses": said.split(), "fault": ""}
+        return [], ""
+    said, fault = ask_nvidia("-L")
+    if re.match("No devices (were )?found", said):
+        return [], NO_CARD
+    found = [] if fault else parse_gpus(said)
+    if not found and not fault:
+        fault = "nvidia-smi -L lists no GPUs, it says: " + first_line(said)
+    return found, fault
+
+
+def gpus(root: str = "/") -> "dict[str, object]":
+    """The NVIDIA GPUs, and what is wrong with them.
+
+    `fault`: the driver is there and fails; `note`: there is a card without a driver, or a driver
+    without a card. `devices` has an entry for each of `addresses`.
+    """
+    found, fault = find_gpus()
+    note = fault if fault == NO_CARD else ""
+    if shutil.which("nvidia-smi") is None and has_nvidia_card(root):
+        note = "an NVIDIA card without driver: install nvidia-driver"
+    known = gpu_memory() if found else {}
+    return {
+        "addresses": [one["address"] for one in found],
+        "devices": [described(one, known.get(one["card"], {})) for one in found],
+        "fault": "" if note else fault,
+        "note": note,
+    }
+
+
+def described(gpu: "dict[str, str]", known: "dict[str, object]") -> "dict[str, object]":
+    """A GPU with its driver and memory; a MIG instance has a part of its card's, not told here."""
+    whole = gpu["address"] == gpu["card"]
+    return {
+        "address": gpu["address"],
+        "uuid": gpu["uuid"],
+        "name": gpu["name"],
+        "driver": known.get("driver", ""),
+        "memory_mib": known.get("memory_mib") if whole else None,
+        "free_mib": known.get("free_mib") if whole else None,
+    }
+
+
+def gpu_memory() -> "dict[str, dict[str, object]]":
+    """Memory and driver of each card by its number; a value that is not known is None or empty.
+
+    The columns are described by `nvidia-smi --help-query-gpu`; what a card or a driver does not
+    tell is [N/A] there.
+    """
+    said, fault = ask_nvidia(
+        "--query-gpu=index,memory.total,memory.free,driver_version",
+        "--format=csv,noheader,nounits",
+    )
+    cards = {}  # type: dict[str, dict[str, object]]
+    for line in [] if fault else said.splitlines():
+        words = [word.strip() for word in line.split(",")]
+        if len(words) == 4:
+            total, free = [int(word) if word.isdigit() else None for word in words[1:3]]
+            driver = "" if words[3].startswith("[") else words[3]
+            cards[words[0]] = {"memory_mib": total, "free_mib": free, "driver": driver}
+    return cards
+
+
+def has_nvidia_card(root: str) -> bool:
+    """Whether there is an NVIDIA card, with a driver or without: a device file, or a PCI device.
+
+    It is of NVIDIA's (vendor 0x10de) and a display controller (class 0x03....), as graphics
+    cards and those that only compute are.
+    """
+    if glob.glob(os.path.join(root, "dev/nvidia[0-9]*")):
+        return True
+    for device in glob.glob(os.path.join(root, "sys/bus/pci/devices/*")):
+        vendor = (read(os.path.join(device, "vendor")) or "").strip()
+        kind = read(os.path.join(device, "class")) or ""
+        if vendor == "0x10de" and kind.startswith("0x03"):
+            return True
+    return False
 
 
 def owner_and_mode(path: str) -> str:

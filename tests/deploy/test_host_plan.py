@@ -1,9 +1,5 @@
 """The plan of a cluster of hosts, what is written down of it, and what is found changed later."""
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +16,6 @@ from tests.deploy.test_hosts_check import HOST, MASTER, facts
 
 SECRETS = Secrets(rpc="r" * 64, ui_key="u" * 43)
 ROLES = resources.roles()
-GPU_SCRIPT = ROLES / "gpu/files/gpu.py"
 BIG = replace(HOST, name="big", cores=8, memory_mib=6144, gpus="auto", labels=("fast",))
 HOUSE = Wheelhouse(
     digest="d" * 16, requirements=Path("requirements.txt"), bundles=(), python=(3, 11), size=0
@@ -58,14 +53,6 @@ def test_what_the_inventory_leaves_open_comes_from_the_host():
     # Every worker can hold an executor: it has the smallest one's memory.
     assert client["spark.executor.memory"] == "3584m"
     assert made.hosts["w"].variables["client_settings"] == ""
-
-
-@pytest.mark.parametrize(
-    ("gpus", "offered"), [("none", ()), ("auto", ("0", "1")), ("1", ("0",)), ("2", ("0", "1"))]
-)
-def test_gpus_that_are_offered(gpus: str, offered: tuple[str, ...]):
-    there = {"w": {"gpus": {"addresses": ["0", "1"], "fault": ""}}}
-    assert plan(replace(HOST, gpus=gpus), told=there).hosts["w"].gpus == offered
 
 
 def test_every_settings_file_is_locked():
@@ -163,44 +150,6 @@ def test_what_has_changed_since_is_named():
         "release has changed",
     ]
     assert drift(told) == ["the last deploy has not ended here"]
-
-
-def gpu_script(directory: Path, *words: str, driver: str | None) -> subprocess.CompletedProcess:
-    """The script of the role gpu with a simulated nvidia-smi, or none, on its path."""
-    if driver is not None:
-        program = directory / "nvidia-smi"
-        program.write_text(f"#!/bin/sh\n{driver}\n")
-        program.chmod(0o755)
-    command = [sys.executable, GPU_SCRIPT, *words]
-    env = {"PATH": str(directory) if driver is None else f"{directory}:{os.environ['PATH']}"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-
-
-@pytest.mark.parametrize(
-    ("driver", "wanted", "amount"),
-    [
-        ("echo 0; echo 1", "auto", "2"),
-        ("echo 0; echo 1", "1", "1"),
-        ("echo 0", "2", "1"),  # never more than there are: the worker would not start
-        ("echo 0", "none", None),
-        ("exit 9", "auto", None),
-        (None, "auto", None),
-    ],
-)
-def test_the_worker_is_told_of_the_gpus_that_are_there(
-    tmp_path: Path, driver: str | None, wanted: str, amount: str | None
-):
-    source, target = tmp_path / "worker.properties", tmp_path / "run.properties"
-    source.write_text("spark.authenticate=true\n")
-    done = gpu_script(tmp_path, "settings", str(source), str(target), wanted, driver=driver)
-    told = properties(target.read_text())
-    assert told.pop("spark.authenticate") == "true"
-    assert told.get("spark.worker.resource.gpu.amount") == amount
-    assert ("nvidia-smi" in done.stderr) == (driver == "exit 9")
-    assert target.stat().st_mode & 0o777 == 0o600
-    found = json.loads(gpu_script(tmp_path, "discover", driver=driver).stdout)
-    assert found["name"] == "gpu"
-    assert len(found["addresses"]) >= int(amount or 0)
 
 
 def test_no_role_takes_a_variable_that_it_does_not_name():

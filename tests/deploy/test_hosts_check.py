@@ -199,11 +199,6 @@ def test_a_certificate_that_runs_out_soon_stops_nothing(
     assert all(says in one.what for one in checked.problems)
 
 
-def test_a_gpu_that_fails_does_not_matter_where_none_is_wanted():
-    broken = {"addresses": [], "fault": "nvidia-smi hangs"}
-    assert problems(replace(HOST, gpus="none"), facts(gpus=broken)) == []
-
-
 def test_ports_that_the_firewall_will_close_are_a_warning_only():
     found = problems(HOST, facts(open_ports=[22, 80, 443]), open_ports=(443,))
     assert [(one.check, one.warning) for one in found] == [("firewall", True)]

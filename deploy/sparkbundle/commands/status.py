@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sparkbundle import embedded, host_status
+from sparkbundle import embedded, host_gpus, host_status
 from sparkbundle.commands.options import (
     inventory_option,
     json_option,
@@ -143,6 +143,6 @@ def _row(host: HostStatus) -> tuple[object, ...]:
         "+".join(host.daemons),
         host.cores or "-",
         f"{host.memory_mib}m" if host.memory_mib else "-",
-        ",".join(host.gpus) or "-",
+        host_gpus.shown(host.gpus, host.gpu_devices),
         "; ".join(host.faults) or "ALIVE",
     )
