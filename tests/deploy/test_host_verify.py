@@ -26,7 +26,8 @@ def test_ready_is_said_only_after_the_smoke_job(
     monkeypatch.setattr(host_verify, "_read_verified", lambda _: {})
     monkeypatch.setattr(host_verify, "_smoke", lambda *_, **__: {"w": 1})
     hosts = SimpleNamespace(run=lambda *_, **__: None, inventory=SimpleNamespace(master=None))
-    plan = SimpleNamespace(workers={}, cluster={"name": "lab"})
+    inventory = SimpleNamespace(notebook=None)
+    plan = SimpleNamespace(workers={}, cluster={"name": "lab"}, inventory=inventory)
     verdict = host_verify.verify(hosts, plan, steps=Steps(total=2), timeout=1.0)
     assert verdict.tasks == tasks
     assert _title(SimpleNamespace(plan=plan, verdict=verdict, count=3)) == (

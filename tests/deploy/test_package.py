@@ -92,15 +92,21 @@ for path in (r.roles(), r.playbooks(), locks.job, locks.cpu, locks.cuda, locks.b
     paths = [Path(line) for line in found.splitlines()]
     assert len(paths) == 9
     assert all(path.exists() and path.is_relative_to(package.folder) for path in paths)
-    # Where the role `jobs` looks for what it copies to the master.
+    # Where the roles `jobs` and `notebook` look for what they copy to hosts.
     assert (package.inside / "playbooks/../../job_agent").resolve() == paths[-1].resolve()
+    assert (package.inside / "playbooks/../../tile.py").is_file()
+    assert len(list((package.inside / "playbooks/../notebooks").glob("*.ipynb"))) == 4
 
 
 def test_the_playbooks_find_their_roles(package: Package):
     for playbook in package.inside.glob("playbooks/*.yml"):
         for play in yaml.safe_load(playbook.read_text()):
-            for role in play["roles"]:
-                name = role if isinstance(role, str) else role["role"]
+            roles = play.get("roles", [])
+            names = [role if isinstance(role, str) else role["role"] for role in roles]
+            included = [one.get("ansible.builtin.include_role") for one in play.get("tasks", [])]
+            names += [one["name"] for one in included if one]
+            assert names, playbook
+            for name in names:
                 assert (package.inside / "roles" / name / "tasks/main.yml").is_file(), name
 
 
