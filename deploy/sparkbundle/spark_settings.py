@@ -139,6 +139,8 @@ def client_settings(cluster: ClusterSettings) -> dict[str, str]:
         # For our own job: which hosts must have a word table, and where it is on each.
         "spark.sparkbundle.hosts": ",".join(sorted(set(cluster.worker_hosts))),
         "spark.executorEnv.SPARKBUNDLE_VECTORS": cluster.vectors,
+        # CUDA counts the GPUs as nvidia-smi does, whose numbers the workers offer.
+        "spark.executorEnv.CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         **_executors(cluster.workers),
         # Work begins when all workers are in, not when the first one is: shards are
         # then spread evenly. It counts against spark.cores.max.

@@ -184,8 +184,9 @@ class Process:
 
 
 def _devices() -> list[str]:
-    """No devices, but for those of GPUs."""
-    gpus = sorted(str(path) for path in Path("/dev").glob("nvidia*") if path.is_char_device())
+    """No devices, but for those of GPUs and of their MIG instances."""
+    found = (*Path("/dev").glob("nvidia*"), *Path("/dev/nvidia-caps").glob("*"))
+    gpus = sorted(str(path) for path in found if path.is_char_device())
     if not gpus:
         return ["PrivateDevices=yes"]
     return ["DevicePolicy=closed", *(f"DeviceAllow={path} rw" for path in gpus)]
