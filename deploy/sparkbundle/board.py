@@ -82,6 +82,12 @@ def _serving(process: "subprocess.Popen[str]", folder: Path) -> Board:
             told = json.loads(said)
         except ValueError:
             continue
+        if "url" not in told:
+            # An error as `sentiment --json` tells it; it has said it on standard error, too.
+            process.wait()
+            raise SparkbundleError(
+                told["error"], where=told["where"], todo=told["todo"], code=told["code"]
+            )
         port = told["url"].partition("://")[2].partition("/")[0].rpartition(":")[2]
         return Board(url=told["url"], port=int(port), folder=folder)
     process.wait()

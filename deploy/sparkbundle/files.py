@@ -64,11 +64,12 @@ def remove(path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> PreflightError:
-    """The error for a path under the state directory that refuses a write."""
+def cannot_write(
+    path: Path, error: OSError, *, elsewhere: str = "export SPARKBUNDLE_STATE=DIRECTORY"
+) -> PreflightError:
+    """The error for a path that refuses a write; `elsewhere` is how another place is named."""
     return PreflightError(
         f"cannot be written: {error.strerror or error}",
         where=str(error.filename or path),
-        todo="make room or give yourself access there, or name another place: "
-        "export SPARKBUNDLE_STATE=DIRECTORY",
+        todo=f"make room or give yourself access there, or name another place: {elsewhere}",
     )

@@ -33,6 +33,7 @@ from sparkbundle.notebook_settings import (
     server_settings,
 )
 from sparkbundle.output import Step
+from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.ports import HOST
 from sparkbundle.runtime import find_spark
 from sparkbundle.state import ClusterPlace
@@ -97,13 +98,13 @@ def ensure(name: str, *, folder: Path | None, port: int | None, step: Step) -> N
     with state.lock(place, "open notebook"):
         found = server_of(place)
         if found is not None and found.answers():
-            _require_same(found, folder, port)
+            _require_same(found, folder, port, down=down_command(name))
             step.done(f"it runs already, in {found.folder}")
             return found
         _require_jupyter()
-        folder = fill(folder or default_folder(), step=step)
         if port is not None:
             ports.require_free(port, option="--port")
+        folder = fill(folder or default_folder(), step=step)
         server = NotebookServer(
             port=port or ports.choose_free(), token=secrets.token_urlsafe(32), folder=str(folder)
         )
@@ -122,14 +123,21 @@ def redirect_file(place: ClusterPlace) -> Path:
     return _directory(place) / "open.html"
 
 
-def _require_same(found: NotebookServer, folder: Path | None, port: int | None) -> None:
+def down_command(name: str) -> str:
+    """What ends the cluster of this name, and its server."""
+    return "sparkbundle down" + ("" if name == DEFAULT_NAME else f" --name {name}")
+
+
+def _require_same(
+    found: NotebookServer, folder: Path | None, port: int | None, *, down: str
+) -> None:
     asked = {"--folder": folder and str(folder.resolve()), "--port": port}
     is_now = {"--folder": found.folder, "--port": found.port}
     for option, value in asked.items():
         if value is not None and value != is_now[option]:
             raise PreflightError(
-                f"the notebook server runs already, with {option} {is_now[option]}",
-                todo=f"leave {option} out, or end the cluster first: sparkbundle down",
+                f"the notebook server runs already, and its {option} is {is_now[option]}",
+                todo=f"leave {option} out, or end the cluster first: {down}",
             )
 
 

@@ -22,5 +22,5 @@ def fill(folder: Path, *, step: Step) -> Path:
                 shutil.copyfile(notebook, target)
                 step.say(f"new: {target}")
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise cannot_write(folder, error, elsewhere="--folder DIRECTORY") from error
     return folder.resolve()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sparkbundle.kernels import NAME
 from sparkbundle.ports import HOST
 
 START_SECONDS: Final = 60.0
@@ -54,6 +55,7 @@ def server_settings(lab: LabSettings) -> dict[str, Any]:
         **({} if lab.token is None else {"IdentityProvider": {"token": lab.token}}),
         # A kernel's sockets are open to all users of the machine.
         "KernelManager": {"transport_encryption": "required"},
+        "MultiKernelManager": {"default_kernel_name": NAME},
         "KernelSpecManager": {"allowed_kernelspecs": list(lab.kernels)},
         "ServerProxy": {
             "host_allowlist": ["localhost", HOST],

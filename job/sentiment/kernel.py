@@ -28,6 +28,16 @@ from sentiment.session import Place, find_place, setting, spark_session
 from sentiment.watch import Patience, Watch
 
 SETTINGS_VARIABLE: Final = "SENTIMENT_SPARK_SETTINGS"
+_PROTECTED: Final = (
+    "spark.master",
+    "spark.authenticate",
+    "spark.network.crypto.",
+    "spark.network.sasl.",
+    "spark.ui.filters",
+    "spark.org.apache.spark.ui.JWSFilter.",
+    "spark.driver.host",
+    "spark.driver.bindAddress",
+)
 _PATIENCE: Final = Patience(look=2.0, say=20.0, silent=8.0, idle=math.inf)
 _ASKS: Final = re.compile(r"(?<![.\w])spark(?!\w)")
 _SIZE: Final = re.compile(r"(\d+)([kmgt]?)b?", re.IGNORECASE)
@@ -80,11 +90,12 @@ class KernelSession:
         self.close()
         place = find_place()
         require_fit(place, self._settings)
+        say(f"spark: starting on {place.label} …")
         self._watch = Watch(place.master, _PATIENCE)
         self._spark = self._stack.enter_context(
             spark_session(place, name="notebook", watch=self._watch, settings=self._settings)
         )
-        say(f"spark: {place.label}")
+        say("spark: ready")
         return self._spark
 
     def _is_lost(self, spark: SparkSession) -> bool:
@@ -95,14 +106,8 @@ class KernelSession:
     def magic(self, line: str) -> None:
         """`%spark_settings`: show those of the session; with KEY=VALUE …: begin one with these."""
         given = dict(word.partition("=")[::2] for word in line.split())
-        if wrong := [
-            key for key, value in given.items() if not key.startswith("spark.") or not value
-        ]:
-            raise InvalidInputError(
-                f"{wrong[0]!r} is no setting",
-                where="%spark_settings",
-                todo="%spark_settings spark.executor.memory=512m spark.cores.max=1",
-            )
+        for key, value in given.items():
+            require_setting(key, value)
         if given:
             self._change({**self._settings, **given})
         for key, value in sorted(self._settings.items()):
@@ -139,6 +144,27 @@ class KernelSession:
         """End the session, if there is one."""
         stack, self._stack, self._spark = self._stack, ExitStack(), None
         stack.close()
+
+
+def require_setting(key: str, value: str) -> None:
+    """Check that a notebook may change a setting of Spark's.
+
+    Raises:
+        InvalidInputError: it is none, has no value, or says where and how the cluster is reached.
+    """
+    if not key.startswith("spark."):
+        what = f"{key!r} is no setting"
+    elif not value:
+        what = f"{key} has no value"
+    elif key.startswith(_PROTECTED):
+        what = f"{key} cannot be changed: it is how this cluster is reached, or what protects it"
+    else:
+        return
+    raise InvalidInputError(
+        what,
+        where="%spark_settings",
+        todo="%spark_settings spark.executor.memory=512m spark.cores.max=1",
+    )
 
 
 def asks_for_spark(cell: str) -> bool:

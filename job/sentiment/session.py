@@ -191,6 +191,7 @@ def _started(place: Place, name: str, log_name: str, settings: Mapping[str, str]
             # It may be in the middle of its start, and would wait for ever to end by itself.
             gateway.proc.kill()
             gateway.proc.wait()
+        _forget_gateway()
         raise
     context.pythonExec = _worker_python(context)
     return context
@@ -225,6 +226,11 @@ def _stop(context: SparkContext) -> None:
     if gateway.proc.stdin is not None:
         gateway.proc.stdin.close()
     gateway.proc.wait(timeout=60)
+    _forget_gateway()
+
+
+def _forget_gateway() -> None:
+    """Let the next context have a JVM of its own: pyspark would go on with the one that ended."""
     SparkContext._gateway = None
     SparkContext._jvm = None
 

@@ -65,6 +65,7 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._on_demand = False
         self._said = False
+        self._said_silent = False
         self._had_executors = False
         self._without_since: float | None = None
 
@@ -109,6 +110,7 @@ class Watch:
     def _look(self, context: SparkContext, executors: int) -> None:
         if executors:
             self._had_executors, self._without_since = True, None
+            self._said_silent = False
             return
         if self._without_since is None and self._had_executors:
             say("all executors are lost: waiting for the cluster")
@@ -116,10 +118,17 @@ class Watch:
         if answers(self._master):
             if self._had_executors and seconds >= self._patience.idle:
                 self.gone = f"it has given no executor for {seconds:.0f} s"
-        elif seconds >= self._patience.silent:
+        elif seconds < self._patience.silent:
+            self._say_that_it_is_silent()
+        else:
             self.gone = f"no executor is left and its master has not answered for {seconds:.0f} s"
         if self.gone:
             context.cancelAllJobs()
+
+    def _say_that_it_is_silent(self) -> None:
+        if not self._said_silent:
+            self._said_silent = True
+            say(f"the master does not answer: waiting {self._patience.silent:.0f} s for it")
 
     def _look_on_demand(self, context: SparkContext, executors: int) -> None:
         if executors or not context.statusTracker().getActiveJobsIds():

@@ -155,6 +155,8 @@ def look_at_its_board(one: CommandLine, job: str) -> None:
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     opener.open(told["url"], timeout=30).close()
     runs = f"http://127.0.0.1:{told['port']}/data/runs"
+    taken = one("open", "board", *ON, job, "--port", str(told["port"]), code=3)
+    assert "cannot be listened on" in taken.stderr and "Traceback" not in taken.stderr
     wait_until(lambda: json.load(opener.open(runs, timeout=30)) == [job])
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(runs, timeout=30)

@@ -162,6 +162,9 @@ def test_more_than_the_cluster_has_is_refused_at_once(kernel: Kernel):
     status, shown = kernel.run("%spark_settings memory=64g")
     assert status == "error" and "'memory' is no setting" in shown
     assert kernel.run("spark.range(10).count()")[1].endswith("10"), "the settings of before stay"
+    status, shown = kernel.run("%spark_settings spark.cores.max=two")
+    assert status == "error" and "Spark did not start" in shown
+    assert kernel.run("spark.range(10).count()")[1].endswith("10"), "another JVM, as before"
     status, shown = kernel.run("%spark_settings spark.cores.max=1")
     assert status == "ok" and "spark.cores.max=1" in shown
     assert kernel.run("spark.conf.get('spark.cores.max')")[1] == "'1'"
@@ -174,8 +177,14 @@ def test_it_runs_already(server: Server):
     assert again["url"] == f"{ADDRESS}:{server.port}/lab?token={server.token}"
     for option, value in {"--folder": "/tmp", "--port": str(server.port + 1)}.items():
         refused = server.run("open", "notebook", option, value, code=3)
-        assert f"runs already, with {option}" in refused.stderr
+        assert f"runs already, and its {option} is " in refused.stderr
     assert len([p for p in server.processes() if "jupyterlab" in p.cmdline()]) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_its_option(cli: CommandLine):
+    cli("up", "--workers", "1", "--memory-per-worker", "512m")
+    refused = cli("open", "notebook", "--folder", "/proc/notebooks", "--no-browser", code=3)
+    assert "name another place: --folder DIRECTORY" in refused.stderr
 
 
 def test_the_bundles_notebooks_are_there_and_the_users_stay(server: Server):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sentiment.kernel import asks_for_spark
+from sentiment.errors import InvalidInputError
+from sentiment.kernel import asks_for_spark, require_setting
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,23 @@ def test_a_cell_that_names_it(cell: str):
 )
 def test_a_cell_that_only_seems_to(cell: str):
     assert not asks_for_spark(cell)
+
+
+def test_a_setting_that_may_be_changed():
+    require_setting("spark.executor.memory", "512m")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("cores", "2", "'cores' is no setting"),
+        ("spark.cores.max", "", "has no value"),
+        ("spark.master", "local[1]", "cannot be changed"),
+        ("spark.authenticate", "false", "cannot be changed"),
+        ("spark.ui.filters", "none", "cannot be changed"),
+        ("spark.network.crypto.enabled", "false", "cannot be changed"),
+    ],
+)
+def test_what_a_notebook_may_not_change(key: str, value: str, what: str):
+    with pytest.raises(InvalidInputError, match=what):
+        require_setting(key, value)

@@ -41,7 +41,7 @@ class Notebooks:
     """The notebooks in a folder of their own, which they share."""
 
     def __init__(self, home: Path, sentiment: Sentiment) -> None:
-        self.folder = home / "talk"
+        self.folder = home / "the talk"  # a space in its name, as people have
         self._home = home
         for name in NAMES:
             shutil.copy(NOTEBOOKS / f"{name}.ipynb", home)

@@ -101,7 +101,7 @@ def _open_notebook(
     _announce(server.url, page=opening.NOTEBOOK, port=server.port, as_json=as_json)
     _sign_in(server.url, notebook.redirect_file(state.cluster_place(name)), wanted=not no_browser)
     stderr_console().print(
-        "the address signs in whoever has it; the server ends with: sparkbundle down"
+        f"the address signs in whoever has it; the server ends with: {notebook.down_command(name)}"
     )
 
 

@@ -70,7 +70,8 @@ def _pairs(found: ClusterStatus, tables: tuple[WordTable, ...]) -> dict[str, obj
     pairs |= {one.id: _application(one) for one in found.applications}
     pairs |= {f"word table {one.digest[:SHORT]}": _table(one) for one in tables}
     if found.notebook:
-        pairs["notebook"] = f"{found.notebook} (sparkbundle open notebook)"
+        named = "" if found.name == DEFAULT_NAME else f" --name {found.name}"
+        pairs["notebook"] = f"{found.notebook} (sparkbundle open notebook{named})"
     if found.leftovers:
         pairs["left over"] = f"{found.leftovers} processes of an interrupted run"
     return pairs

@@ -114,7 +114,11 @@ def up(
         },
     )
     named = "" if name == DEFAULT_NAME else f" --name {name}"
-    next_steps(f"sparkbundle status{named}", f"sparkbundle down{named}")
+    next_steps(
+        f"sparkbundle status{named}",
+        f"sparkbundle open notebook{named}",
+        f"sparkbundle down{named}",
+    )
 
 
 def _up_on_hosts(inventory: Path, options: UpOptions, *, as_json: bool) -> None:
