@@ -160,11 +160,20 @@ def test_strangers_get_in_nowhere(server: Asked, kernel: str):
     with pytest.raises(websocket.WebSocketBadStatusException) as caught:
         websocket.create_connection(f"ws://127.0.0.1:{server.port}/api/kernels/{kernel}/channels")
     assert caught.value.status_code == 403
-    local = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8888/api/kernels"
-    assert machines.ssh("master", local).stdout == "403", "another user of the host"
+    asked = machines.ssh("master", "python3 -", given=ASK)
+    assert asked.stdout.strip() == "403", "another user of the host"
     assert listeners("master", "sparknote")[8888] == "0100007F"
     for name in ("outsider", "worker-1"):
         assert not connects(name, MASTER, 8888), name
+
+
+ASK = """
+import urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen("http://127.0.0.1:8888/api/kernels", timeout=20).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 
 
 def connects(name: str, address: str, port: int) -> bool:
