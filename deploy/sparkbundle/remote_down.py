@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from sparkbundle import preflight
 from sparkbundle.errors import PreflightError, SparkbundleError
 from sparkbundle.files import remove
 from sparkbundle.host_drain import NOT_REACHED, drain
@@ -113,6 +114,8 @@ def remove_hosts(
         stack.enter_context(interruptible())
         rest = stack.enter_context(Hosts(replace(inventory, hosts=staying)))
         stack.enter_context(locked(rest, rest.inventory.master, command="remove"))
+        # Before anything is changed: those that stay are told of it at the end.
+        preflight.check(rest).require()
         with steps.step("drain the workers that leave") as step:
             drained = drain(hosts, leaving, seconds=drain_seconds)
             for name, words in drained.items():
