@@ -86,7 +86,6 @@ def test_a_training_goes_on_without_its_kernel_and_browser_and_is_drawn_again(
     another.end()
 
 
-@pytest.mark.long
 def test_the_tiles_show_sparks_pages_and_tensorboard(browser: BrowserContext, server: Server):
     page = browser.new_page()
     page.goto(server.url)

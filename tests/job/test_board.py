@@ -485,7 +485,7 @@ def test_wrong_use_is_one_message(command: Sentiment, tmp_path: Path):
     assert "one of them" in refused("--port", "1", "--socket", "s", code=2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert "name another --port" in refused("model.events.jsonl", "--port", port, code=1)
+        assert "name another --port" in refused("model.events.jsonl", "--port", port, code=3)
 
 
 def test_without_tensorboard_it_says_what_to_install(command: Sentiment):

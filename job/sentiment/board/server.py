@@ -27,12 +27,12 @@ def listening_on_port(port: int) -> Iterator[socket.socket]:
     """A socket on this machine's own address; port 0: one that is free.
 
     Raises:
-        SentimentError: the port is taken, or not this user's to take.
+        InvalidInputError: the port is taken, or not this user's to take.
     """
     try:
         made = socket.create_server((ADDRESS, port))
     except OSError as error:
-        raise SentimentError(
+        raise InvalidInputError(
             f"cannot be listened on: {error.strerror}",
             where=f"{ADDRESS}:{port}",
             todo="name another --port, or none for one that is free",
