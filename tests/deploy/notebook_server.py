@@ -66,20 +66,21 @@ class Asked:
             timeout=timeout,
             header=[f"Authorization: token {self.token}"],
         )
-        shown, status = [], ""
+        shown, status, idle = [], "", False
         with closing(socket):
             socket.send(json.dumps(request))
-            while True:
+            while not (status and idle):  # they come by two ways, in any order
                 message = json.loads(socket.recv())
                 if message["parent_header"].get("msg_id") != header["msg_id"]:
                     continue
                 content = message["content"]
                 if message["msg_type"] == "execute_reply":
                     status = content["status"]
-                elif content.get("execution_state") == "idle":
-                    return status, "".join(shown)
+                elif "execution_state" in content:
+                    idle = content["execution_state"] == "idle"
                 else:
                     shown.append(text_of(content))
+        return status, "".join(shown)
 
 
 def text_of(content: dict[str, Any]) -> str:

@@ -49,14 +49,16 @@ def tunnel(cluster: Cluster) -> Iterator[Asked]:
 
 
 @pytest.fixture(scope="module")
-def with_notebook(cluster: Cluster) -> Cluster:
+def with_notebook(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster with a notebook server, which other tests do without: `up` takes longer."""
     tree = yaml.safe_load(cluster.inventory.read_text())
     tree["all"]["children"]["notebook"] = {"hosts": {"master": None}}
     cluster.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
     assert "and in a notebook" in cluster("up").stderr
     cluster.invariant()
-    return cluster
+    yield cluster
+    cluster.write_inventory()
+    cluster("up")
 
 
 @pytest.fixture(scope="module")
