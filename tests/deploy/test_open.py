@@ -452,7 +452,7 @@ def remote(shared: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     cluster.write_text(
         json.dumps({"ui": f"http://{ui}", "history": "http://127.0.0.1:9", "address": "127.0.0.1"})
     )
-    monkeypatch.setattr(opening, "_SECRETS", str(secrets))
+    monkeypatch.setattr(opening, "SECRETS", str(secrets))
     monkeypatch.setattr(opening, "_CLUSTER", str(cluster))
     with lab_of(tmp_path, "boss", "w1") as lab:
         yield lab
@@ -501,10 +501,10 @@ def test_a_history_server_that_does_not_answer_is_said(remote):
 
 def test_secrets_that_are_not_there_or_not_to_be_read(remote, monkeypatch: pytest.MonkeyPatch):
     asked = OpenOptions(page="spark", inventory=remote.path, name="")
-    monkeypatch.setattr(opening, "_SECRETS", "/absent/secrets.json")
+    monkeypatch.setattr(opening, "SECRETS", "/absent/secrets.json")
     with pytest.raises(SparkbundleError, match="no cluster is up here"), opened(asked):
         pass
-    monkeypatch.setattr(opening, "_SECRETS", "/dev/null")
+    monkeypatch.setattr(opening, "SECRETS", "/dev/null")
     with pytest.raises(SparkbundleError, match="damaged"), opened(asked):
         pass
 
