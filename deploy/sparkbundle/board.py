@@ -1,6 +1,5 @@
 """TensorBoard of a job: `sentiment board` on its event file, brought here while it grows."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sparkbundle.errors import PreflightError, SparkbundleError
+from sparkbundle.errors import SparkbundleError
 from sparkbundle.jobs import Job, Target
-from sparkbundle.jobs_watch import Watched, output
+from sparkbundle.jobs_watch import Watched, output, say_lost, say_no_figures
 from sparkbundle.output import warn
+from sparkbundle.runtime import require_notebook
 
 _END_SECONDS: Final = 10.0
 
@@ -37,7 +37,7 @@ def opened(target: Target, job: Job, *, port: int | None) -> Iterator[Board]:
         PreflightError: TensorBoard is not installed here.
         SparkbundleError: it does not start, as where the port is taken.
     """
-    _require_tensorboard()
+    require_notebook("sentiment", "tensorboard", otherwise="; without it: sparkbundle watch JOB")
     with tempfile.TemporaryDirectory(prefix="sparkbundle-board-") as scratch:
         # The name of the folder is that of the run.
         events = Path(scratch) / job.id / "events.jsonl"
@@ -59,17 +59,6 @@ def opened(target: Target, job: Job, *, port: int | None) -> Iterator[Board]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _require_tensorboard() -> None:
-    for package in ("sentiment", "tensorboard"):
-        if importlib.util.find_spec(package) is None:
-            raise PreflightError(
-                f"{package} is not installed here",
-                where=sys.prefix,
-                todo="install it: pip install 'sentiment[notebook]'; "
-                "without it: sparkbundle watch JOB",
-            )
 
 
 def _serving(process: "subprocess.Popen[str]", folder: Path) -> Board:
@@ -97,7 +86,7 @@ def _serving(process: "subprocess.Popen[str]", folder: Path) -> Board:
 
 def _bring(target: Target, job: Job, path: Path) -> None:
     """Copy the job's event file as it grows, until the job ends."""
-    watched = Watched(job.id, events=True, lost=lambda error: warn(f"{error.what}; trying again"))
+    watched = Watched(job.id, events=True, lost=say_lost)
     try:
         with path.open("wb", buffering=0) as file:
             for block in output(target, watched, follow=True):
@@ -106,4 +95,4 @@ def _bring(target: Target, job: Job, path: Path) -> None:
         warn(f"{job.id}: {error.what}; what is there stays, and no more will come")
         return
     if path.stat().st_size == 0:
-        warn(f"{job.id} has written no figures: `sentiment train` and `sentiment stream` do")
+        say_no_figures(job)

@@ -9,7 +9,7 @@ from typing import Any
 import paramiko
 
 from sparkbundle import ports
-from sparkbundle.errors import PreflightError, SparkbundleError
+from sparkbundle.errors import SparkbundleError
 from sparkbundle.output import warn
 from sparkbundle.tunnel import Tunnel
 
@@ -35,11 +35,7 @@ class Forward(socketserver.ThreadingTCPServer):
         try:
             super().__init__((ports.HOST, port), _Connection)
         except OSError as error:
-            raise PreflightError(
-                f"port {port} is taken by {ports.holder(port)}",
-                where=ports.HOST,
-                todo="leave --port out: a free one is chosen",
-            ) from error
+            raise ports.taken(port) from error
         self._tunnel = tunnel
         self._to = to
         self._said = ""
@@ -85,9 +81,7 @@ class _Connection(socketserver.BaseRequestHandler):
             back.join()
 
 
-def _copy(
-    source: "socket.socket | paramiko.Channel", to: "socket.socket | paramiko.Channel"
-) -> None:
+def _copy(source: _Side, to: _Side) -> None:
     """Copy until either side ends; then the other ends as well."""
     with suppress(OSError, EOFError, paramiko.SSHException):
         while block := source.recv(_BLOCK):

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from sparkbundle.inventory import Inventory
 from sparkbundle.kernels import kernel_file, kernel_specs, profiles
 from sparkbundle.notebook_settings import (
@@ -72,11 +74,7 @@ def variables(
 def programs_text() -> str:
     """All that the role brings along and the server runs: the modules of the tile, the units."""
     role = roles() / "notebook"
-    names = [
-        line.strip().removeprefix("- ")
-        for line in (role / "vars" / "main.yml").read_text("utf-8").splitlines()
-        if line.strip().startswith("- ")
-    ]
+    names = yaml.safe_load((role / "vars" / "main.yml").read_text("utf-8"))["notebook_modules"]
     sandbox = roles() / "base" / "templates" / "sandbox.conf.j2"
     files = [*(_PACKAGE / name for name in names), *sorted((role / "templates").iterdir()), sandbox]
     return "\0".join(path.read_text("utf-8") for path in files)

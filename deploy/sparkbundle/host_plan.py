@@ -224,11 +224,11 @@ def _variables(
             "history": render_properties(history_settings(settings) | _daemon(user, "history")),
         }
         variables |= _with_configs(texts, facts, wheelhouse)
-        variables["client_settings"] = render_properties(client_settings(settings) | user)
-    if host.is_notebook:
+    if host.is_master or host.is_notebook:
         # The history server reads the event logs of drivers on its own host.
         there = settings if host.is_master else replace(settings, driver_host=address, events=None)
         variables["client_settings"] = render_properties(client_settings(there) | user)
+    if host.is_notebook:
         variables["notebook"] = host_notebook.variables(
             inventory,
             _pages(settings, own=address),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparkbundle import preflight
+from sparkbundle.errors import SparkbundleError
 from sparkbundle.host_plan import ClusterPlan, HostPlan
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
@@ -64,12 +65,16 @@ def _picture(facts: Facts, desired: str) -> dict[str, Any]:
     }
 
 
-def record(hosts: Hosts, plan: ClusterPlan, *, names: Sequence[str]) -> None:
-    """Leave on hosts the picture of what a deploy made them."""
+def record(
+    hosts: Hosts, plan: ClusterPlan, *, names: Sequence[str]
+) -> dict[str, Facts | SparkbundleError]:
+    """Leave on hosts the picture of what a deploy made them; what they told of themselves."""
 
-    def one(host: Host) -> None:
-        picture = _picture(preflight.ask(hosts, host), plan.desired(host.name))
+    def one(host: Host) -> Facts:
+        facts = preflight.ask(hosts, host)
+        picture = _picture(facts, plan.desired(host.name))
         given = json.dumps(picture, indent=1).encode()
         hosts.run(host, f"install -m 0600 /dev/stdin {DEPLOYED}", sudo=True, given=given)
+        return facts
 
-    hosts.each(one, [hosts.inventory.host(name) for name in names])
+    return hosts.each(one, [hosts.inventory.host(name) for name in names])

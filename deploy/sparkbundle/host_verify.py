@@ -13,11 +13,12 @@ from typing import Any
 
 from sparkbundle.errors import SparkbundleError, Trouble
 from sparkbundle.host_mend import Mending, lost_workers
-from sparkbundle.host_plan import PAGE_PORT, ClusterPlan, HostPlan
+from sparkbundle.host_plan import EVENTS, PAGE_PORT, PYTHON, ClusterPlan, HostPlan
+from sparkbundle.host_proof import failed, run_as
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
 from sparkbundle.master import MasterState, parse_state
-from sparkbundle.notebook_verify import verify_notebook, warn_of_former_settings
+from sparkbundle.notebook_verify import verify_notebook
 from sparkbundle.output import Steps
 from sparkbundle.pages import Pages
 from sparkbundle.runtime import FAST_JVM
@@ -69,9 +70,6 @@ def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> 
         states = {name: describe(answer, name) for name in plan.workers}
         step.done(f"{len(states)} workers ALIVE")
     notebook = plan.inventory.notebook
-    if notebook is not None:
-        config = plan.hosts[notebook.name].variables["notebook"]["config"]
-        warn_of_former_settings(hosts, notebook, config=config)
     with steps.step("run the smoke job on every worker") as step:
         starts = _starts(hosts, plan)
         if _read_verified(hosts) == starts:
@@ -232,12 +230,6 @@ def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]
         SparkbundleError: it fails, takes too long, is wrong, or leaves a worker out.
     """
     tasks = sum(host.size.cores for host in plan.workers.values() if host.size)
-    master = hosts.inventory.master
-    properties = (
-        "User=sparkjob", "Group=spark", "PrivateTmp=yes", "NoNewPrivileges=yes",
-        "ProtectSystem=strict", "ProtectHome=yes", "ReadWritePaths=/var/lib/sparkbundle/events",
-        f"RuntimeMaxSec={timeout:.0f}",
-    )  # fmt: skip
     # Those that are there: with a worker missing it would wait 30 s for the others.
     cores = ("--conf", f"spark.cores.max={tasks}")
     environment = {
@@ -245,21 +237,20 @@ def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]
         "SPARK_HOME": "/opt/sparkbundle/current/spark",
         "SPARK_CONF_DIR": "/etc/sparkbundle",
         "SPARK_LOCAL_IP": plan.master.address,
-        "PYSPARK_PYTHON": "/opt/sparkbundle/current/bin/python",
+        "PYSPARK_PYTHON": PYTHON,
         "PYSPARK_SUBMIT_ARGS": shlex.join([*cores, *_SMOKE_ARGUMENTS]),
         "HOME": "/tmp",  # noqa: S108 - the unit's own
     }
-    # The script comes on the standard input: nothing is left behind on the host.
     script = "import sys; exec(sys.stdin.read())"
-    words = [
-        "systemd-run", "--quiet", "--pipe", "--wait", "--collect",
-        f"--unit=sparkbundle-smoke-{time.time_ns()}",
-        *(f"--property={one}" for one in properties),
-        *(f"--setenv={key}={value}" for key, value in environment.items()),
-        "/opt/sparkbundle/current/bin/python", "-P", "-c", script, str(tasks), "-",
-    ]  # fmt: skip
-    answer = hosts.run(
-        master, shlex.join(words), sudo=True, given=_SMOKE_SCRIPT.read_bytes(), timeout=timeout + 30
+    answer = run_as(
+        hosts,
+        hosts.inventory.master,
+        ["-c", script, str(tasks), "-"],
+        user="sparkjob",
+        script=_SMOKE_SCRIPT.read_bytes(),
+        environment=environment,
+        timeout=timeout,
+        writes=[EVENTS],
     )
     try:
         told = json.loads(answer.out.splitlines()[-1])
@@ -273,17 +264,11 @@ def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]
 
 
 def _smoke_failed(reason: str, said: str) -> SparkbundleError:
-    lines = [line for line in said.splitlines() if line.strip()]
-    return SparkbundleError(
-        f"the smoke job failed: {reason}",
+    return failed(
+        "the smoke job failed",
+        reason,
+        said=said,
+        daemon="smoke job",
+        phase="run on every worker",
         todo="read the executors' logs below /var/lib/sparkbundle/work on the workers",
-        troubles=(
-            Trouble(
-                daemon="smoke job",
-                phase="run on every worker",
-                reason=reason,
-                log="",
-                last_lines=tuple(lines[-12:]),
-            ),
-        ),
     )

@@ -18,11 +18,10 @@ from sparkbundle.hosts import Hosts, as_root
 from sparkbundle.inventory import Inventory, load
 from sparkbundle.jobs import Job, Target
 from sparkbundle.launch import Launcher, read_secrets
-from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.runtime import find_spark
 from sparkbundle.sessions import draining, exit_status
 from sparkbundle.spark_settings import WorkerSize
-from sparkbundle.state import ClusterPlace, cluster_place, read_record, vectors_directory
+from sparkbundle.state import ClusterPlace, by_name, cluster_place, read_record, vectors_directory
 from sparkbundle.word_tables import parse_tables, tables_here
 
 HOST_AGENT = "/opt/sparkbundle/libexec/jobs.py"
@@ -63,7 +62,7 @@ class LocalTarget:
     @property
     def options(self) -> str:
         """See Target."""
-        return "" if self.place.name == DEFAULT_NAME else f" --name {self.place.name}"
+        return by_name(self.place.name)
 
     @property
     def limits_memory(self) -> bool:

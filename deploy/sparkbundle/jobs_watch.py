@@ -8,6 +8,7 @@ from typing import Any
 
 from sparkbundle.errors import UNREACHABLE, SparkbundleError
 from sparkbundle.jobs import Job, Target, parse_job, raise_told
+from sparkbundle.output import warn
 
 # The agent says every 5 s that it is there.
 _SILENCE_SECONDS = 30.0
@@ -28,6 +29,16 @@ class Watched:
     job: Job | None = None
     lost: Callable[[SparkbundleError], None] = lambda _: None
     events: bool = False
+
+
+def say_lost(error: SparkbundleError) -> None:
+    """Of a connection to a job that is watched."""
+    warn(f"{error.where}: {error.what}; trying again, the job goes on")
+
+
+def say_no_figures(job: Job) -> None:
+    """Of a job that has no event file, or an empty one."""
+    warn(f"{job.id} has written no figures: `sentiment train` and `sentiment stream` do")
 
 
 def output(

@@ -4,24 +4,21 @@ It is a process of the cluster, and ends with it. Only this machine reaches it, 
 """
 
 import http.client
-import importlib.util
 import json
 import os
 import secrets
 import sys
 import time
-import urllib.request
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from sparkbundle import ports, state
 from sparkbundle.daemons import ROLE_VARIABLE, clean_environment, last_lines, start_daemon
 from sparkbundle.errors import PreflightError, SparkbundleError
 from sparkbundle.files import make_private_directory, write_private
 from sparkbundle.kernels import kernel_specs, profiles, write_kernels
-from sparkbundle.launch import secrets_file
+from sparkbundle.notebook_client import ask_status, sign_in_url
 from sparkbundle.notebook_folder import fill
 from sparkbundle.notebook_settings import (
     CONFIG_FILE,
@@ -32,17 +29,15 @@ from sparkbundle.notebook_settings import (
     lab_settings,
     server_settings,
 )
+from sparkbundle.opening import where_here
 from sparkbundle.output import Step
-from sparkbundle.plan import DEFAULT_NAME
 from sparkbundle.ports import HOST
-from sparkbundle.runtime import find_spark
-from sparkbundle.state import ClusterPlace
-from sparkbundle.tile import Where
+from sparkbundle.runtime import find_spark, require_notebook
+from sparkbundle.state import ClusterPlace, ClusterRecord
 
 ROLE: Final = "notebook"
 _KERNEL_ROLE: Final = {ROLE_VARIABLE: "kernel"}
 _POLL_SECONDS: Final = 0.2
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +56,11 @@ class NotebookServer:
     @property
     def url(self) -> str:
         """The address that signs a browser in."""
-        return f"{self.address}/lab?token={self.token}"
+        return sign_in_url(self.address, token=self.token)
 
     def answers(self) -> bool:
         """Whether it is there, and it is this very server: it takes the token."""
-        request = urllib.request.Request(
-            f"http://{HOST}:{self.port}/api/status",
-            headers={"Authorization": f"token {self.token}"},
-        )
-        try:
-            with _OPENER.open(request, timeout=5.0) as answer:
-                return bool(answer.status == http.client.OK)
-        except (OSError, http.client.HTTPException):
-            return False
+        return ask_status(self.port, token=self.token) == http.client.OK
 
 
 def server_of(place: ClusterPlace) -> NotebookServer | None:
@@ -93,22 +80,23 @@ def ensure(name: str, *, folder: Path | None, port: int | None, step: Step) -> N
         SparkbundleError: it does not start.
     """
     place = state.cluster_place(name)
-    if state.read_record(place) is None:
+    record = state.read_record(place)
+    if record is None:
         raise state.not_up(name)
     with state.lock(place, "open notebook"):
         found = server_of(place)
         if found is not None and found.answers():
-            _require_same(found, folder, port, down=down_command(name))
+            _require_same(found, folder, port, name=name)
             step.done(f"it runs already, in {found.folder}")
             return found
-        _require_jupyter()
+        require_notebook("jupyterlab", "jupyter_server_proxy", "ipykernel")
         if port is not None:
             ports.require_free(port, option="--port")
         folder = fill(folder or default_folder(), step=step)
         server = NotebookServer(
             port=port or ports.choose_free(), token=secrets.token_urlsafe(32), folder=str(folder)
         )
-        _start(place, server)
+        _start(place, server, cluster=record)
         step.done(f"JupyterLab in {server.folder}")
         return server
 
@@ -123,13 +111,8 @@ def redirect_file(place: ClusterPlace) -> Path:
     return _directory(place) / "open.html"
 
 
-def down_command(name: str) -> str:
-    """What ends the cluster of this name, and its server."""
-    return "sparkbundle down" + ("" if name == DEFAULT_NAME else f" --name {name}")
-
-
 def _require_same(
-    found: NotebookServer, folder: Path | None, port: int | None, *, down: str
+    found: NotebookServer, folder: Path | None, port: int | None, *, name: str
 ) -> None:
     asked = {"--folder": folder and str(folder.resolve()), "--port": port}
     is_now = {"--folder": found.folder, "--port": found.port}
@@ -137,17 +120,8 @@ def _require_same(
         if value is not None and value != is_now[option]:
             raise PreflightError(
                 f"the notebook server runs already, and its {option} is {is_now[option]}",
-                todo=f"leave {option} out, or end the cluster first: {down}",
-            )
-
-
-def _require_jupyter() -> None:
-    for module in ("jupyterlab", "jupyter_server_proxy", "ipykernel"):
-        if importlib.util.find_spec(module) is None:
-            raise PreflightError(
-                f"{module} is not installed",
-                where=sys.prefix,
-                todo="install it: pip install 'sentiment[notebook]'",
+                todo=f"leave {option} out, or end the cluster first: "
+                f"sparkbundle down{state.by_name(name)}",
             )
 
 
@@ -159,12 +133,12 @@ def _directory(place: ClusterPlace) -> Path:
     return place.conf / "notebook"
 
 
-def _start(place: ClusterPlace, server: NotebookServer) -> None:
+def _start(place: ClusterPlace, server: NotebookServer, *, cluster: ClusterRecord) -> None:
     directory = _directory(place)
     for part in (directory, directory / "data", directory / "run", directory / "labconfig"):
         make_private_directory(part)
     specs = kernel_specs(
-        profiles(cores=_cores(place)), python=sys.executable, environment=_KERNEL_ROLE
+        profiles(cores=cluster.cores), python=sys.executable, environment=_KERNEL_ROLE
     )
     write_kernels(directory / "data", specs)
     lab = LabSettings(
@@ -179,7 +153,7 @@ def _start(place: ClusterPlace, server: NotebookServer) -> None:
     for name, content in (
         (CONFIG_FILE, server_settings(lab)),
         (LAB_FILE, lab_settings()),
-        (TILE_FILE, asdict(_where_pages_are(place))),
+        (TILE_FILE, asdict(where_here(place, cluster))),
     ):
         write_private(directory / name, json.dumps(content, indent=1))
     write_private(_record(place), json.dumps(asdict(server)))
@@ -206,20 +180,6 @@ def _start(place: ClusterPlace, server: NotebookServer) -> None:
                 f"the notebook server did not start\n{last}", where=str(log), todo=f"read {log}"
             )
         time.sleep(_POLL_SECONDS)
-
-
-def _cores(place: ClusterPlace) -> int:
-    """The cores of one worker."""
-    record = state.read_record(place)
-    assert record is not None
-    return record.cores
-
-
-def _where_pages_are(place: ClusterPlace) -> Where:
-    record = state.read_record(place)
-    assert record is not None
-    master = urlsplit(record.ui).netloc
-    return Where(master=master, addresses=[HOST], own=HOST, secrets=str(secrets_file(place)))
 
 
 def _environment(place: ClusterPlace) -> dict[str, str]:

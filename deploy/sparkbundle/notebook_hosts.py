@@ -15,6 +15,7 @@ from sparkbundle.host_files import read_as_root
 from sparkbundle.host_notebook import PORT, TOKEN, UNIT
 from sparkbundle.hosts import Hosts, cluster_directory
 from sparkbundle.inventory import Host, Inventory
+from sparkbundle.notebook_client import ask_status, sign_in_url
 from sparkbundle.notebook_settings import START_SECONDS
 from sparkbundle.notebook_verify import is_public
 from sparkbundle.ports import HOST
@@ -40,7 +41,7 @@ class HostsNotebook:
     @property
     def url(self) -> str:
         """The address that signs a browser in."""
-        return f"{self.address}/lab?token={self.token}"
+        return sign_in_url(self.address, token=self.token)
 
 
 @contextmanager
@@ -99,7 +100,7 @@ def _wait(hosts: Hosts, host: Host, forward: Forward, token: str) -> None:
         SparkbundleError: it does not within a minute, or does not run.
     """
     deadline = time.monotonic() + START_SECONDS
-    while (status := _ask(forward.port, token)) != http.client.OK:
+    while (status := ask_status(forward.port, token=token)) != http.client.OK:
         if status is not None:
             raise _broken(hosts, host, f"answers {status}")
         _require_active(hosts, host)
@@ -122,15 +123,3 @@ def _broken(hosts: Hosts, host: Host, why: str) -> SparkbundleError:
         todo=f"mend it: sparkbundle up -i {inventory}; its log: "
         f"sparkbundle run -i {inventory} --on {host.name} --sudo journalctl -n 30 -u {UNIT}",
     )
-
-
-def _ask(port: int, token: str) -> int | None:
-    """The status with which the server answers; None where it does not."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=5.0)
-    try:
-        connection.request("GET", "/api/status", headers={"Authorization": f"token {token}"})
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()

@@ -1,17 +1,15 @@
 """Proof that a cluster's notebook server works: a cell on it that has Spark count."""
 
 import json
-import shlex
-import time
 from pathlib import Path
 from typing import Final
 
-from sparkbundle.errors import SparkbundleError, Trouble
+from sparkbundle.errors import SparkbundleError
 from sparkbundle.host_notebook import HOME, PORT, PUBLIC_UNIT, RUNTIME, TOKEN, UNIT
+from sparkbundle.host_proof import failed, run_as
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
 from sparkbundle.kernels import NAME
-from sparkbundle.output import warn
 from sparkbundle.ports import HOST
 
 _SCRIPT: Final = Path(__file__).with_name("notebook_cell.py")
@@ -31,20 +29,14 @@ def verify_notebook(hosts: Hosts, host: Host, *, timeout: float) -> None:
         "JUPYTER_TOKEN_FILE": TOKEN,
         "JUPYTER_RUNTIME_DIR": RUNTIME,
     }
-    properties = (
-        "User=sparknote", "Group=spark", "PrivateTmp=yes", "NoNewPrivileges=yes",
-        "ProtectSystem=strict", "ProtectHome=yes", f"RuntimeMaxSec={timeout:.0f}",
-    )  # fmt: skip
-    # The script comes on the standard input: nothing is left behind on the host.
-    words = [
-        "systemd-run", "--quiet", "--pipe", "--wait", "--collect",
-        f"--unit=sparkbundle-smoke-{time.time_ns()}",
-        *(f"--property={one}" for one in properties),
-        *(f"--setenv={key}={value}" for key, value in environment.items()),
-        "/opt/sparkbundle/current/bin/python", "-P", "-", f"{scheme}://{HOST}:{PORT}", NAME, _CELL,
-    ]  # fmt: skip
-    answer = hosts.run(
-        host, shlex.join(words), sudo=True, given=_SCRIPT.read_bytes(), timeout=timeout + 30
+    answer = run_as(
+        hosts,
+        host,
+        ["-", f"{scheme}://{HOST}:{PORT}", NAME, _CELL],
+        user="sparknote",
+        script=_SCRIPT.read_bytes(),
+        environment=environment,
+        timeout=timeout,
     )
     try:
         told = json.loads(answer.out.splitlines()[-1])
@@ -59,29 +51,13 @@ def is_public(hosts: Hosts, host: Host) -> bool:
     return hosts.run(host, f"systemctl is-active {PUBLIC_UNIT}").out.strip() == "active"
 
 
-def warn_of_former_settings(hosts: Hosts, host: Host, *, config: str) -> None:
-    """Say so if the server still runs as it was started before: it is not ended under kernels."""
-    process = f"/proc/$(systemctl show -P MainPID {UNIT})/environ"
-    if hosts.run(host, f"sh -c 'grep -qzx SPARKBUNDLE_CONFIG={config} {process}'", sudo=True).code:
-        warn(
-            f"{host.name}: the notebook server goes on as it was, since kernels run; when they "
-            f"have ended: sparkbundle up -i {hosts.inventory.path}"
-        )
-
-
 def _failed(host: Host, reason: str, said: str) -> SparkbundleError:
-    lines = [line for line in said.splitlines() if line.strip()]
-    return SparkbundleError(
-        f"the notebook server does not work: {reason}",
+    return failed(
+        "the notebook server does not work",
+        reason,
+        said=said,
+        daemon="notebook",
+        phase="run a cell",
         where=host.name,
         todo=f"read on {host.name}: journalctl -u {UNIT}",
-        troubles=(
-            Trouble(
-                daemon="notebook",
-                phase="run a cell",
-                reason=reason,
-                log="",
-                last_lines=tuple(lines[-12:]),
-            ),
-        ),
     )

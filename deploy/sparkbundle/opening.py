@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import socket
 import sys
 import webbrowser
 from collections.abc import Iterator
@@ -20,14 +19,15 @@ from sparkbundle.host_files import read_as_root
 from sparkbundle.host_plan import SECRETS
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Inventory
-from sparkbundle.launch import read_secrets
+from sparkbundle.launch import read_secrets, secrets_file
 from sparkbundle.master import parse_state
 from sparkbundle.pages import Pages
 from sparkbundle.ports import HOST
 from sparkbundle.proxy import Proxy
 from sparkbundle.reach import reaching
+from sparkbundle.state import ClusterPlace, ClusterRecord
+from sparkbundle.tile import Where
 from sparkbundle.tunnel import Tunnel
-from sparkbundle.wire import dial_here
 
 NOTEBOOK, BOARD, SPARK, HISTORY, APP = "notebook", "board", "spark", "history", "app"
 PAGES = (NOTEBOOK, BOARD, SPARK, HISTORY, APP)
@@ -105,31 +105,24 @@ def pages_here(name: str) -> Pages:
         PreflightError: it is not up.
     """
     place = state.cluster_place(name)
-    record, secrets = state.read_record(place), read_secrets(place)
-    if record is None or secrets is None:
+    record = state.read_record(place)
+    if record is None or read_secrets(place) is None:
         raise state.not_up(name)
-    return Pages(
-        dial=dial_here,
-        ui_key=secrets.ui_key,
-        master=urlsplit(record.ui).netloc,
-        addresses=(HOST,),
-        resolve=_resolve_here,
-    )
+    return where_here(place, record).pages(base="")
 
 
-def _resolve_here(name: str) -> str | None:
-    try:
-        return socket.gethostbyname(name)
-    except (OSError, UnicodeError):
-        return None
+def where_here(place: ClusterPlace, record: ClusterRecord) -> Where:
+    """Where the pages of a cluster on this machine are."""
+    master = urlsplit(record.ui).netloc
+    return Where(master=master, addresses=[HOST], own=HOST, secrets=str(secrets_file(place)))
 
 
 def _pages_of(hosts: Hosts) -> tuple[Pages, str]:
     """The pages of a cluster of hosts, and where its history server is."""
     master = hosts.inventory.master
     try:
-        secrets = json.loads(read_as_root(hosts, hosts.inventory.master, SECRETS))
-        cluster = json.loads(read_as_root(hosts, hosts.inventory.master, _CLUSTER))
+        secrets = json.loads(read_as_root(hosts, master, SECRETS))
+        cluster = json.loads(read_as_root(hosts, master, _CLUSTER))
         ui, history = (urlsplit(cluster[key]).netloc for key in ("ui", "history"))
         ui_key = secrets["ui_key"]
     except (ValueError, KeyError, TypeError) as error:

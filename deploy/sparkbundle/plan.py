@@ -15,9 +15,7 @@ from sparkbundle.machine import check_disk, plan_shape, this_machine
 from sparkbundle.output import Step
 from sparkbundle.runtime import find_spark
 from sparkbundle.spark_settings import new_secrets
-from sparkbundle.state import ClusterPlace, ClusterRecord
-
-DEFAULT_NAME = "default"
+from sparkbundle.state import DEFAULT_NAME, ClusterPlace, ClusterRecord
 
 
 @dataclass(frozen=True, kw_only=True)

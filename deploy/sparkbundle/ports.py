@@ -51,11 +51,15 @@ def require_free(port: int, *, option: str, but_held_by: Set[int] = frozenset())
     """
     if is_free(port) or _listener(port) in but_held_by:
         return
-    raise PreflightError(
-        f"port {port} is taken by {holder(port)}",
-        where=HOST,
+    raise taken(
+        port,
         todo=f"stop that process, give another {option}, or leave it out: a free one is chosen",
     )
+
+
+def taken(port: int, *, todo: str = "leave --port out: a free one is chosen") -> PreflightError:
+    """The error for a port of the loopback address that somebody else has."""
+    return PreflightError(f"port {port} is taken by {holder(port)}", where=HOST, todo=todo)
 
 
 def holder(port: int) -> str:

@@ -12,7 +12,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from sparkbundle import ports
 from sparkbundle.door import Door
-from sparkbundle.errors import PreflightError
 from sparkbundle.output import warn
 from sparkbundle.pages import Pages
 from sparkbundle.pages_handler import PagesHandler
@@ -33,11 +32,7 @@ class Proxy(ThreadingHTTPServer):
             handler = partial(_Handler, pages=pages, start=f"{pages.prefix}{start}/")
             super().__init__((ports.HOST, port), handler)
         except OSError as error:
-            raise PreflightError(
-                f"port {port} is taken by {ports.holder(port)}",
-                where=ports.HOST,
-                todo="leave --port out: a free one is chosen",
-            ) from error
+            raise ports.taken(port) from error
         self.netloc = f"{ports.HOST}:{self.server_port}"
         self.door = Door(self.server_port)
 

@@ -21,7 +21,7 @@ from sparkbundle.inventory import Inventory
 from sparkbundle.output import Steps, warn
 from sparkbundle.playbook import HostOutcome, Outcome, failure, phases
 from sparkbundle.playbook_steps import last_log, play
-from sparkbundle.preflight import Checked
+from sparkbundle.preflight import Checked, Facts
 from sparkbundle.spark_settings import Secrets, new_secrets
 
 
@@ -196,10 +196,23 @@ def _prove(
     verdict = verify(hosts, there, steps=steps, timeout=timeout)
     with steps.step("record what was deployed") as step:
         done = [name for name in stale if name in there.hosts]
-        record(hosts, plan, names=done)
+        told = record(hosts, plan, names=done)
         step.done(f"{len(done)} hosts" if done else "nothing to do")
+    _warn_of_former_settings(told, plan)
     _report_partly(outcome, hosts)
     return verdict
+
+
+def _warn_of_former_settings(
+    told: Mapping[str, Facts | SparkbundleError], plan: ClusterPlan
+) -> None:
+    """Say so if a notebook server runs as it was started before: it is not ended under kernels."""
+    for name, facts in told.items():
+        if isinstance(facts, Facts) and not runs_as_planned(facts, plan.hosts[name]):
+            warn(
+                f"{name}: the notebook server goes on as it was, since kernels run; when they "
+                f"have ended: sparkbundle up -i {plan.inventory.path}"
+            )
 
 
 def _report_partly(outcome: Outcome, hosts: Hosts) -> None:

@@ -37,6 +37,21 @@ class Spark:
         return f"{FAST_JVM} {shlex.join((f'-XX:SharedArchiveFile={archive}', *_QUIETLY))}"
 
 
+def require_notebook(*modules: str, otherwise: str = "") -> None:
+    """Check that these packages of the extra `notebook` are there; `otherwise`: what else helps.
+
+    Raises:
+        PreflightError: one is not.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise PreflightError(
+                f"{module} is not installed here",
+                where=sys.prefix,
+                todo=f"install it: pip install 'sentiment[notebook]'{otherwise}",
+            )
+
+
 def find_spark() -> Spark:
     """The Spark of this Python's pyspark package.
 

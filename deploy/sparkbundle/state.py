@@ -26,6 +26,7 @@ from sparkbundle.errors import LOCKED, PreflightError, SparkbundleError
 from sparkbundle.files import cannot_write, make_private_directory, remove, write_private
 from sparkbundle.machine import parse_size
 
+DEFAULT_NAME = "default"
 FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
@@ -194,8 +195,13 @@ def not_up(name: str) -> PreflightError:
     """What to say where a cluster of this machine is asked for and there is none."""
     return PreflightError(
         f"cluster {name!r} is not up",
-        todo="sparkbundle up" + ("" if name == "default" else f" --name {name}"),
+        todo=f"sparkbundle up{by_name(name)}",
     )
+
+
+def by_name(name: str) -> str:
+    """What a command on this machine's cluster of this name ends with: nothing by default."""
+    return "" if name == DEFAULT_NAME else f" --name {name}"
 
 
 def _damaged(place: ClusterPlace, reason: str) -> SparkbundleError:

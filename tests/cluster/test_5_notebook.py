@@ -1,7 +1,6 @@
 """The notebook server on hosts: through a tunnel and published, in a browser and for strangers."""
 
 import http.client
-import json
 import re
 import signal
 import socket
@@ -21,7 +20,7 @@ from tests.certificates import write_certificate
 from tests.cluster import machines
 from tests.cluster.attackers import listeners
 from tests.cluster.conftest import Cluster, root
-from tests.deploy.conftest import wait_until
+from tests.deploy.conftest import told_first, wait_until
 from tests.deploy.notebook_server import Asked
 
 MASTER = machines.address("master")
@@ -35,10 +34,7 @@ TRAINING = "--recipe quick --rounds-per-epoch 4 --learning-rate 0.01 --workers 3
 def tunnel(cluster: Cluster) -> Iterator[Asked]:
     """`open notebook`, as long as the block lasts."""
     process = cluster.popen("open notebook", "--no-browser", "--json")
-    assert process.stdout is not None and process.stderr is not None
-    lines = list(iter(process.stdout.readline, "}\n"))
-    assert lines, process.stderr.read()
-    told = json.loads("".join(lines) + "}")
+    told = told_first(process)
     try:
         yield Asked(told["port"], told["url"].partition("token=")[2])
     finally:

@@ -118,6 +118,17 @@ class CommandLine:
         )
 
 
+def told_first(process: "subprocess.Popen[str]") -> Any:
+    """The JSON object with which a command begins that goes on."""
+    assert process.stdout is not None and process.stderr is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line == "}\n":
+            return json.loads(said)
+    raise AssertionError(process.stderr.read())
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[CommandLine]:
     """A command line whose clusters, whatever a test made of them, are gone afterwards."""

@@ -16,7 +16,7 @@ import pytest
 from sentiment.model import save_model
 from sentiment.recipes import RECIPES
 from sentiment.vocabulary import Vocabulary
-from tests.deploy.conftest import CommandLine, wait_until
+from tests.deploy.conftest import CommandLine, told_first, wait_until
 from tests.job.conftest import WORDS, small_network
 
 ON = ("--name", "one")
@@ -149,8 +149,7 @@ def test_a_cancelled_stream_ends_in_good_order(one: CommandLine):
 def look_at_its_board(one: CommandLine, job: str) -> None:
     """`open board` shows what the job has measured; without its key nobody sees it."""
     process = one.popen("open", "board", *ON, job, "--no-browser", "--json")
-    assert process.stdout is not None
-    told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+    told = told_first(process)
     assert told["page"] == "board"
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     opener.open(told["url"], timeout=30).close()

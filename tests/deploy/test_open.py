@@ -26,7 +26,7 @@ from sparkbundle.pages import PREFIX, Pages, split
 from sparkbundle.proxy import Proxy
 from sparkbundle.tunnel import Tunnel
 from sparkbundle.wire import dial_here
-from tests.deploy.conftest import CommandLine
+from tests.deploy.conftest import CommandLine, told_first
 from tests.deploy.test_ssh import lab_of
 
 KEY = "spark.org.apache.spark.ui.JWSFilter.param.secretKey"
@@ -422,7 +422,7 @@ def test_the_command_prints_the_address_opens_the_browser_and_ends(shared: Comma
     script.write_text(f'#!/bin/sh\necho "$1" >{opened_at}.new; mv {opened_at}.new {opened_at}\n')
     script.chmod(0o755)
     process = shared.popen("open", "spark", "--name", "one", "--json", BROWSER=str(script))
-    told = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+    told = told_first(process)
     assert told["url"].startswith(f"http://127.0.0.1:{told['port']}/?key=")
     line = process.stderr.readline()
     assert "lets one browser in" in line

@@ -15,8 +15,7 @@ from sparkbundle.commands.options import (
 )
 from sparkbundle.embedded import StopReport
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs, warn
-from sparkbundle.plan import DEFAULT_NAME
-from sparkbundle.state import cluster_names
+from sparkbundle.state import by_name, cluster_names
 
 
 @click.command()
@@ -68,7 +67,7 @@ def down(
         "down" if reports else "there is no cluster: nothing to do",
         {report.name: _describe(report) for report in reports},
     )
-    only = f" --name {names[0]}" if len(names) == 1 and names[0] != DEFAULT_NAME else ""
+    only = by_name(names[0]) if len(names) == 1 else ""
     next_steps(f"sparkbundle up{only}")
 
 

@@ -13,7 +13,7 @@ from sparkbundle.commands.options import inventory_option, json_option, name_opt
 from sparkbundle.errors import InterruptedRunError, SparkbundleError
 from sparkbundle.jobs import RUNNING, SUCCEEDED, Job, Target
 from sparkbundle.jobs_targets import open_target
-from sparkbundle.output import next_steps, print_json, print_pairs, warn
+from sparkbundle.output import next_steps, print_json, print_pairs
 
 
 @contextmanager
@@ -58,11 +58,6 @@ def going_on(target: Target, job: Job, *, again: str, follow: bool = True) -> It
             error.what = f"{error.what} ({job.id} goes on without us)"
             error.todo = f"watch it again: {again}"
         raise
-
-
-def say_lost(error: SparkbundleError) -> None:
-    """Of a connection to a job that is watched."""
-    warn(f"{error.where}: {error.what}; trying again, the job goes on")
 
 
 @click.command()

@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 
 from sparkbundle import jobs_view
-from sparkbundle.commands.jobs import chosen, going_on, say_lost
+from sparkbundle.commands.jobs import chosen, going_on
 from sparkbundle.commands.options import inventory_option, json_option, name_option
 from sparkbundle.jobs import Job, Target, find
-from sparkbundle.jobs_watch import Watched, output
+from sparkbundle.jobs_watch import Watched, output, say_lost
 from sparkbundle.output import print_json, stderr_console
 
 

@@ -2,6 +2,8 @@
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -13,6 +15,7 @@ from sparkbundle.commands.options import inventory_option, json_option, name_opt
 from sparkbundle.files import write_private
 from sparkbundle.jobs import Target, find
 from sparkbundle.output import Steps, print_json, stderr_console
+from sparkbundle.ports import HOST
 
 
 @click.command("open")
@@ -83,14 +86,10 @@ def open_page(
         _open_notebook(name, folder=folder, port=port, no_browser=no_browser, as_json=as_json)
         return
     asked = opening.OpenOptions(page=page, inventory=inventory, name=name, port=port or 0)
-    with opening.opened(asked) as proxy:
-        try:
-            _announce(proxy.url, page=page, port=proxy.server_port, as_json=as_json)
-            _show(proxy.url, wanted=not no_browser)
-            stderr_console().print("the address lets one browser in, once; Ctrl-C ends it")
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            stderr_console().print(f"closed: {proxy.netloc} no longer answers")
+    with opening.opened(asked) as proxy, _until_interrupted(proxy.server_port):
+        _announce(proxy.url, page=page, port=proxy.server_port, as_json=as_json)
+        _show(proxy.url, wanted=not no_browser)
+        stderr_console().print("the address lets one browser in, once; Ctrl-C ends it")
 
 
 def _open_notebook(
@@ -101,43 +100,44 @@ def _open_notebook(
     _announce(server.url, page=opening.NOTEBOOK, port=server.port, as_json=as_json)
     _sign_in(server.url, notebook.redirect_file(state.cluster_place(name)), wanted=not no_browser)
     stderr_console().print(
-        f"the address signs in whoever has it; the server ends with: {notebook.down_command(name)}"
+        "the address signs in whoever has it; the server ends with: "
+        f"sparkbundle down{state.by_name(name)}"
     )
 
 
 def _open_notebook_of_hosts(
     inventory: Path, *, port: int | None, no_browser: bool, as_json: bool
 ) -> None:
-    with notebook_hosts.opened(inventory, port=port) as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(notebook_hosts.opened(inventory, port=port))
+        closes = ""
+        if server.tunnel:
+            stack.callback(server.page.unlink, missing_ok=True)
+            stack.enter_context(_until_interrupted(server.port))
+            closes = "; Ctrl-C closes it here, the server goes on"
         _announce(server.url, page=opening.NOTEBOOK, port=server.port, as_json=as_json)
-        try:
-            _sign_in(server.url, server.page, wanted=not no_browser)
-            if not server.tunnel:
-                stderr_console().print("the address signs in whoever has it")
-                return
-            stderr_console().print(
-                "the address signs in whoever has it; Ctrl-C closes it here, the server goes on"
-            )
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            stderr_console().print(f"closed: {server.address} no longer answers")
-        finally:
-            if server.tunnel:
-                server.page.unlink(missing_ok=True)
+        _sign_in(server.url, server.page, wanted=not no_browser)
+        stderr_console().print(f"the address signs in whoever has it{closes}")
 
 
 def _open_board(
     target: Target, job: str, *, port: int | None, no_browser: bool, as_json: bool
 ) -> None:
     found = find(target, job)
-    with board.opened(target, found, port=port) as served:
-        try:
-            _announce(served.url, page=opening.BOARD, port=served.port, as_json=as_json)
-            _sign_in(served.url, served.folder / "open.html", wanted=not no_browser)
-            stderr_console().print(f"the run {found.id}; Ctrl-C closes it, never the job")
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            stderr_console().print(f"closed: 127.0.0.1:{served.port} no longer answers")
+    with board.opened(target, found, port=port) as served, _until_interrupted(served.port):
+        _announce(served.url, page=opening.BOARD, port=served.port, as_json=as_json)
+        _sign_in(served.url, served.folder / "open.html", wanted=not no_browser)
+        stderr_console().print(f"the run {found.id}; Ctrl-C closes it, never the job")
+
+
+@contextmanager
+def _until_interrupted(port: int) -> Iterator[None]:
+    """After the block wait for Ctrl-C; it may come in the block, too, and ends the command well."""
+    try:
+        yield
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        stderr_console().print(f"closed: {HOST}:{port} no longer answers")
 
 
 def _sign_in(url: str, page: Path, *, wanted: bool) -> None:

@@ -12,8 +12,7 @@ from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import load
 from sparkbundle.machine import parse_size
 from sparkbundle.output import Steps
-from sparkbundle.plan import DEFAULT_NAME
-from sparkbundle.state import cluster_names
+from sparkbundle.state import DEFAULT_NAME, cluster_names
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -17,8 +17,7 @@ from sparkbundle.errors import FAILED
 from sparkbundle.host_status import HostsStatus, HostStatus
 from sparkbundle.master import Application
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs, print_rows, warn
-from sparkbundle.plan import DEFAULT_NAME
-from sparkbundle.state import cluster_names, vectors_directory
+from sparkbundle.state import by_name, cluster_names, vectors_directory
 from sparkbundle.word_tables import SHORT, WordTable, spread, tables_here
 
 
@@ -70,8 +69,8 @@ def _pairs(found: ClusterStatus, tables: tuple[WordTable, ...]) -> dict[str, obj
     pairs |= {one.id: _application(one) for one in found.applications}
     pairs |= {f"word table {one.digest[:SHORT]}": _table(one) for one in tables}
     if found.notebook:
-        named = "" if found.name == DEFAULT_NAME else f" --name {found.name}"
-        pairs["notebook"] = f"{found.notebook} (sparkbundle open notebook{named})"
+        command = f"sparkbundle open notebook{by_name(found.name)}"
+        pairs["notebook"] = f"{found.notebook} ({command})"
     if found.leftovers:
         pairs["left over"] = f"{found.leftovers} processes of an interrupted run"
     return pairs
@@ -96,7 +95,7 @@ def _describe(daemon: DaemonStatus) -> str:
 
 
 def _advise(found: ClusterStatus) -> None:
-    named = "" if found.name == DEFAULT_NAME else f" --name {found.name}"
+    named = by_name(found.name)
     if found.healthy:
         next_steps(f"sparkbundle down{named}")
         return

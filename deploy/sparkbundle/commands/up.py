@@ -14,8 +14,9 @@ from sparkbundle.commands.options import (
     opened,
 )
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs
-from sparkbundle.plan import DEFAULT_NAME, ClusterOptions
+from sparkbundle.plan import ClusterOptions
 from sparkbundle.remote import Deployed, UpOptions
+from sparkbundle.state import by_name
 
 _PORT = click.IntRange(1024, 65535)
 
@@ -113,7 +114,7 @@ def up(
             "settings": record.properties,
         },
     )
-    named = "" if name == DEFAULT_NAME else f" --name {name}"
+    named = by_name(name)
     next_steps(
         f"sparkbundle status{named}",
         f"sparkbundle open notebook{named}",

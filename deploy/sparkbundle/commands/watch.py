@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.live import Live
 
 from sparkbundle import jobs_view, watching_view
-from sparkbundle.commands.jobs import chosen, going_on, say_lost
+from sparkbundle.commands.jobs import chosen, going_on
 from sparkbundle.commands.options import inventory_option, name_option
 from sparkbundle.jobs import RUNNING, SUCCEEDED, Job, Target, find
-from sparkbundle.jobs_watch import Watched, output
-from sparkbundle.output import next_steps, stderr_console, warn
+from sparkbundle.jobs_watch import Watched, output, say_lost, say_no_figures
+from sparkbundle.output import next_steps, stderr_console
 from sparkbundle.watching import Course, Event, follow_file, parse_events
 
 _SUFFIX = ".jsonl"
@@ -79,7 +79,7 @@ def _watch_job(target: Target, job: Job, *, as_json: bool) -> None:
     ended = watched.job or job
     stderr_console().print(jobs_view.ending(ended), markup=False)
     if not seen:
-        warn(f"{job.id} has written no figures: `sentiment train` and `sentiment stream` do")
+        say_no_figures(job)
     if not seen or ended.state != SUCCEEDED:
         next_steps(f"sparkbundle logs{target.options} {job.id}")
 

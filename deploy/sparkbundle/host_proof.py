@@ -1,0 +1,67 @@
+"""Programs of ours that run on a host, as one of its users, to prove that something works."""
+
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+
+from sparkbundle.errors import SparkbundleError, Trouble
+from sparkbundle.host_plan import PYTHON
+from sparkbundle.hosts import Answer, Hosts
+from sparkbundle.inventory import Host
+
+_SHOWN_LINES = 12
+
+
+def run_as(
+    hosts: Hosts,
+    host: Host,
+    words: Sequence[str],
+    *,
+    user: str,
+    script: bytes,
+    environment: Mapping[str, str],
+    timeout: float,
+    writes: Sequence[str] = (),
+) -> Answer:
+    """What the runtime's Python with these `words` says, as a unit of `user` that is then gone.
+
+    The script comes on the standard input: nothing is left behind on the host. `writes` are the
+    folders it may write to.
+
+    Raises:
+        SparkbundleError: the host is not reached.
+    """
+    properties = (
+        f"User={user}", "Group=spark", "PrivateTmp=yes", "NoNewPrivileges=yes",
+        "ProtectSystem=strict", "ProtectHome=yes", f"RuntimeMaxSec={timeout:.0f}",
+        *(f"ReadWritePaths={path}" for path in writes),
+    )  # fmt: skip
+    command = [
+        "systemd-run", "--quiet", "--pipe", "--wait", "--collect",
+        f"--unit=sparkbundle-smoke-{time.time_ns()}",
+        *(f"--property={one}" for one in properties),
+        *(f"--setenv={key}={value}" for key, value in environment.items()),
+        PYTHON, "-P", *words,
+    ]  # fmt: skip
+    return hosts.run(host, shlex.join(command), sudo=True, given=script, timeout=timeout + 30)
+
+
+def failed(
+    what: str, reason: str, *, said: str, daemon: str, phase: str, todo: str, where: str = ""
+) -> SparkbundleError:
+    """The error for a proof that failed, with the end of what it `said`."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    return SparkbundleError(
+        f"{what}: {reason}",
+        where=where,
+        todo=todo,
+        troubles=(
+            Trouble(
+                daemon=daemon,
+                phase=phase,
+                reason=reason,
+                log="",
+                last_lines=tuple(lines[-_SHOWN_LINES:]),
+            ),
+        ),
+    )
