@@ -5,12 +5,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, TimeoutError, sync_playwright
 
 ARTEFACTS = Path(__file__).parents[1] / ".artefacts"
 TALK = "1-the-talk.ipynb"
@@ -82,9 +82,22 @@ def run_all_cells(page: Page, address: str, *, notebook: str, shots: str, second
         time.sleep(0.3)
     growing = [points for points in seen if points <= 12]
     assert growing == sorted(growing) and len(growing) >= 4, "the chart moved while the cell ran"
-    page.keyboard.press("Control+s")
-    page.wait_for_selector(".jp-mod-dirty", state="detached")
+    save(page)
     kept(page, f"{shots}-talk-at-its-end")
+
+
+def save(page: Page, *, seconds: float = 120) -> None:
+    """Save the notebook until nothing is left to save.
+
+    plotly adds a picture of each chart to its output a while after it is drawn (toImage), and that
+    changes the notebook again.
+    """
+    deadline = time.monotonic() + seconds
+    while page.locator(".jp-mod-dirty").count():
+        assert time.monotonic() < deadline, "the notebook is not saved"
+        page.keyboard.press("Control+s")
+        with suppress(TimeoutError):  # playwright's
+            page.wait_for_selector(".jp-mod-dirty", state="detached", timeout=10_000)
 
 
 def printed(notebook: Any) -> str:

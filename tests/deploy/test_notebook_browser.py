@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext
 
+from sentiment.events import event_log
 from tests.browser import TALK, browsing, kept, open_tiles, printed, run_all_cells, with_parameters
 from tests.deploy.conftest import CommandLine, wait_until
 from tests.deploy.notebook_server import Kernel, Server
@@ -40,6 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Iterator[
         run("down", "--purge")
 
 
+@pytest.mark.long
 def test_the_talk_runs_to_its_end_and_its_chart_moves_meanwhile(
     browser: BrowserContext, server: Server
 ):
@@ -64,6 +66,7 @@ charts.training("{folder}/again.events.jsonl").follow(alive=lambda: training.pol
 """
 
 
+@pytest.mark.long
 def test_a_training_goes_on_without_its_kernel_and_browser_and_is_drawn_again(
     server: Server,
 ):
@@ -87,6 +90,11 @@ def test_a_training_goes_on_without_its_kernel_and_browser_and_is_drawn_again(
 
 
 def test_the_tiles_show_sparks_pages_and_tensorboard(browser: BrowserContext, server: Server):
+    events = server.folder / "talk" / "model.events.jsonl"
+    if not events.exists():  # the talk, which writes them, is a long test
+        events.parent.mkdir(exist_ok=True)
+        with event_log(events) as log:
+            log.write("start", rounds_made=0, rounds=8)
     page = browser.new_page()
     page.goto(server.url)
     page.wait_for_selector("#jp-MainLogo")
