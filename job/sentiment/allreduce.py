@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import torch
 from py4j.protocol import Py4JJavaError
 from pyspark import BarrierTaskContext, Broadcast, SparkContext
 
 from sentiment.dealing import Dealing, Dealt, unpacked
 from sentiment.errors import SentimentError
+from sentiment.gpus import task_device
 from sentiment.loop import Measured, SumGradients
 from sentiment.network import SentimentNetwork
 from sentiment.peers import Meeting, MeetingPlace, met
@@ -102,17 +104,23 @@ class AllReduce:
 
     def _try(self, which: Round, state: bytes, size: int) -> tuple[bytes, list[Measured]]:
         job, sent = self._job, self._context.broadcast(state)
-        meeting = self._place.meeting(size)
+        # NCCL takes a GPU a worker; those that share one meet over the CPU.
+        nccl = job.value.device.kind == "cuda" and job.value.device.share == 1
+        meeting = self._place.meeting(size, nccl=nccl)
 
         def train(dealt: Iterable[Dealt]) -> Iterator[tuple[bytes, str, Measured]]:
             context = BarrierTaskContext.get()
             rank = context.partitionId()
-            with _meeting(context, meeting) as sum_gradients:
+            with (
+                task_device(job.value.device) as device,
+                _meeting(context, meeting, device) as sum_gradients,
+            ):
                 after, measured = run_round(
                     job.value,
                     unpacked(dealt),
                     which,
                     state=sent.value,
+                    device=device,
                     sum_gradients=sum_gradients,
                 )
             yield after if rank == 0 else b"", hashlib.sha256(after).hexdigest(), measured
@@ -131,7 +139,9 @@ class AllReduce:
 
 
 @contextmanager
-def _meeting(context: BarrierTaskContext, meeting: Meeting) -> Iterator[SumGradients]:
+def _meeting(
+    context: BarrierTaskContext, meeting: Meeting, device: torch.device
+) -> Iterator[SumGradients]:
     """The tasks of a barrier stage meet at the driver's place.
 
     Not by the stage's own allGather: it looks for an answer once a second.
@@ -141,7 +151,7 @@ def _meeting(context: BarrierTaskContext, meeting: Meeting) -> Iterator[SumGradi
         return
     rank = context.partitionId()
     address = context.getTaskInfos()[rank].address.partition(":")[0]
-    with met(meeting, rank=rank, address=address) as sum_gradients:
+    with met(meeting, rank=rank, address=address, device=device) as sum_gradients:
         yield sum_gradients
 
 

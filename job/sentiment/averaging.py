@@ -13,6 +13,7 @@ from pyspark import Broadcast, SparkContext
 
 from sentiment.agreement import average, outer_step, without_outer
 from sentiment.dealing import Dealing, Dealt, unpacked
+from sentiment.gpus import task_device
 from sentiment.loop import Measured, State, state_from_bytes, state_to_bytes
 from sentiment.rounds import Job, Round, run_round
 from sentiment.strategy import RoundResult
@@ -55,7 +56,8 @@ class Averaging:
         job, sent = self._job, self._context.broadcast(state_to_bytes(without_outer(before)))
 
         def train(dealt: Iterable[Dealt]) -> Iterator[tuple[bytes, Measured]]:
-            yield run_round(job.value, unpacked(dealt), which, state=sent.value)
+            with task_device(job.value.device) as device:
+                yield run_round(job.value, unpacked(dealt), which, state=sent.value, device=device)
 
         try:
             return self._context.runJob(self._dealing.epoch(which.epoch), train, shards)

@@ -13,6 +13,7 @@ from pyspark import RDD, Broadcast, SparkContext
 from pyspark.storagelevel import StorageLevel
 
 from sentiment.examples import Examples, join
+from sentiment.gpus import NO_GPUS, Gpus, task_device
 from sentiment.loop import Measured
 from sentiment.rounds import Job, Shards, run_validation
 
@@ -35,13 +36,15 @@ class Dealing:
         positions: NDArray[np.int64],
         shards: int,
         seed: int,
+        gpus: Gpus = NO_GPUS,
     ) -> None:
-        """Nothing is dealt before it is asked for."""
+        """Nothing is dealt before it is asked for. Tasks that train or validate get `gpus`."""
         self._context = context
         self._encoded = encoded
         self._positions = context.broadcast(positions)
         self.shards = shards
         self._seed = seed
+        self._gpus = gpus
         self._epoch: int | None = None
         self._rows: dict[int, RDD[Dealt]] = {}
 
@@ -69,11 +72,13 @@ class Dealing:
         sent = self._context.broadcast(state)
 
         def check(parts: Iterable[bytes]) -> Iterator[Measured]:
-            for data in parts:
-                yield run_validation(job.value, Examples.from_bytes(data), state=sent.value)
+            with task_device(job.value.device) as device:
+                for data in parts:
+                    examples = Examples.from_bytes(data)
+                    yield run_validation(job.value, examples, state=sent.value, device=device)
 
         partitions = list(range(self.shards, 2 * self.shards))
-        results = self._context.runJob(self._encoded, check, partitions)
+        results = self._gpus.run(self._encoded, check, partitions)
         sent.destroy()
         return sum(results, Measured())
 
@@ -90,7 +95,9 @@ class Dealing:
 
         # Kept as they come out of the shuffle, the parts not yet joined: no Python is asked then.
         parts = self._encoded.mapPartitionsWithIndex(split)
-        return parts.partitionBy(tasks, int).persist(StorageLevel.MEMORY_AND_DISK)
+        return self._gpus.given_to(parts.partitionBy(tasks, int)).persist(
+            StorageLevel.MEMORY_AND_DISK
+        )
 
 
 def deal(rows: int, *, shards: int, seed: tuple[int, ...]) -> NDArray[np.int64]:

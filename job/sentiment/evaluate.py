@@ -7,6 +7,7 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from sentiment.errors import InvalidInputError
+from sentiment.gpus import NO_GPUS, Gpus
 from sentiment.metrics import binary_metrics
 from sentiment.scoring import Scored, Scoring
 from sentiment.sources import Source
@@ -35,19 +36,25 @@ def require_labels(source: Source) -> None:
 
 
 def evaluate(
-    spark: SparkSession, source: Source, *, model_files: dict[str, bytes], table: str | None = None
+    spark: SparkSession,
+    source: Source,
+    *,
+    model_files: dict[str, bytes],
+    table: str | None = None,
+    gpus: Gpus = NO_GPUS,
 ) -> Evaluation:
     """Score a labelled source and measure.
 
     `rows` of the metrics are the rows scored; `quarantined` those that were not,
-    by `quarantine_reasons`. Together they are the rows of the source. `table` as in
-    `Scoring`.
+    by `quarantine_reasons`. Together they are the rows of the source. `table` and `gpus` as
+    in `Scoring`.
 
     Raises:
         InvalidInputError: the source has no labels, or no row of it can be scored.
     """
     require_labels(source)
-    scored = Scoring(spark, model_files, table=table).collect_source(source, labelled=True)
+    scoring = Scoring(spark, model_files, table=table, gpus=gpus)
+    scored = scoring.collect_source(source, labelled=True)
     if scored.accepted.num_rows == 0:
         raise InvalidInputError(
             f"none of the {scored.table.num_rows} rows can be scored: {scored.reasons()}",

@@ -27,6 +27,8 @@ def start_figures(
         "steps_per_epoch": prepared.job.steps_per_epoch,
         "rounds": recipe.train.epochs * recipe.train.rounds_per_epoch,
         "rounds_made": begun.rounds if begun else 0,
+        "device": prepared.job.device.kind,
+        "gpus": list(prepared.gpus.names),
         "corpus": str(corpus.path),
         "word_table": table.digest,
     }

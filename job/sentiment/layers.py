@@ -42,7 +42,7 @@ def distribution(values: Tensor) -> Distribution:
 
     The norm is of all values, the histogram of at most SAMPLE of them, drawn once for a size.
     """
-    flat = values.detach().flatten()
+    flat = values.detach().flatten().cpu()  # the histogram has no fixed order of sums on a GPU
     norm = float(torch.linalg.vector_norm(flat, dtype=torch.float64))
     # In float64: the width of a float32's whole range is no float32.
     sample = _sample(flat).double()

@@ -7,7 +7,7 @@ in give the same bytes out, on whichever worker, however often.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
+from sentiment.device import Precision, autocast, moved
 from sentiment.examples import Examples, padded, scoring_batches
 from sentiment.layers import Gradients, distribution
 from sentiment.network import SentimentNetwork
@@ -28,7 +29,9 @@ State = dict[str, Tensor]
 SumGradients = Callable[[SentimentNetwork], float]
 """Adds the gradients of all workers up, in place; returns the seconds that it took."""
 
-EVALUATION_TOKENS = 16_384
+EVALUATION_TOKENS = {"cpu": 16_384, "cuda": 131_072}
+"""Padded tokens a batch that is not trained on: on a CPU what its caches hold, on a GPU enough for
+all of its units."""
 
 
 @dataclass(frozen=True)
@@ -127,18 +130,21 @@ def train_portion(
     config: OptimizerConfig,
     state: State,
     sum_gradients: SumGradients | None = None,
+    precision: Precision = "float32",
 ) -> tuple[State, Measured]:
     """Load `state`, make the portion's steps, return the new state and what was measured.
 
+    All of it is done where the network is; the state that is returned is on the CPU.
     `sum_gradients` adds the gradients of all workers up, where they agree after each step.
     """
     optimizer = optimizer_for(network, config)
     load_state(network, optimizer, state)
     network.train()
     started = late = time.perf_counter()
-    measured = Measured()
+    measured, steps = Measured(), _Steps(network.device)
     for index, reviews in enumerate(portion.reviews.tolist()):
         if index == len(portion.reviews) // 2:
+            steps.wait()
             late = time.perf_counter()
         step = portion.first_step + index
         factor = rate_factor(config, step=step, total=portion.total_steps)
@@ -149,22 +155,59 @@ def train_portion(
             measured += _backward(
                 network,
                 piece.examples.select(piece.batches[index]),
+                steps,
                 of=reviews,
                 noise=config.adversarial_noise,
                 seed=_dropout_seed(piece, step),
+                precision=precision,
             )
         if sum_gradients is not None:
             measured += Measured(sync_seconds=sum_gradients(network))
         if portion.listeners and index == len(portion.reviews) - 1:
             measured += Measured(gradients=_gradients(network))
-        norm = _clip(network, config)
-        measured += Measured(gradient_norm=norm, steps=1)
-        if not math.isfinite(norm) and measured.overflow is None:
-            measured += Measured(overflow=_overflow(portion, index, step))
+        steps.norms.append(_clip(network, config))
         optimizer.step()
+    steps.wait()
     ended = time.perf_counter()
-    clock = Measured(seconds=ended - started, late_seconds=ended - late)
-    return save_state(network, optimizer), measured + clock
+    measured += Measured(seconds=ended - started, late_seconds=ended - late)
+    return save_state(network, optimizer), measured + steps.measured(portion)
+
+
+@dataclass
+class _Steps:
+    """What the steps came to, kept where it was computed: a GPU would have to wait for each."""
+
+    device: torch.device
+    losses: list[Tensor] = field(default_factory=list)
+    """Of each piece of each step."""
+    correct: list[Tensor] = field(default_factory=list)
+    """Of each piece of each step."""
+    norms: list[Tensor] = field(default_factory=list)
+    """Of each step's gradient."""
+
+    def wait(self) -> None:
+        """Until all of it is computed."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def measured(self, portion: Portion) -> Measured:
+        """All of it; the first step whose norm is no finite number is the overflow."""
+        norms = _values(self.norms)
+        first = next((i for i, norm in enumerate(norms) if not math.isfinite(norm)), None)
+        overflow = None
+        if first is not None:
+            overflow = _overflow(portion, first, portion.first_step + first)
+        return Measured(
+            loss=sum(_values(self.losses)),
+            correct=int(sum(_values(self.correct))),
+            gradient_norm=sum(norms),
+            steps=len(norms),
+            overflow=overflow,
+        )
+
+
+def _values(tensors: list[Tensor]) -> list[float]:
+    return torch.stack(tensors).tolist() if tensors else []
 
 
 def _gradients(network: SentimentNetwork) -> Gradients:
@@ -190,23 +233,33 @@ def _first(one: Overflow | None, other: Overflow | None) -> Overflow | None:
 
 
 def _backward(
-    network: SentimentNetwork, examples: Examples, *, of: int, noise: float, seed: int
+    network: SentimentNetwork,
+    examples: Examples,
+    steps: _Steps,
+    *,
+    of: int,
+    noise: float,
+    seed: int,
+    precision: Precision,
 ) -> Measured:
     """Add the gradients of these reviews to the network's, as a part of a batch of `of`.
 
     What is measured is the loss without noise.
     """
-    ids, lengths = padded(examples, np.arange(len(examples)))
-    target = torch.from_numpy(examples.labels).float()
+    batch = padded(examples, np.arange(len(examples)))
+    labels = torch.from_numpy(examples.labels).float()
+    ids, lengths, target = moved(network.device, *batch, labels)
 
     def passed(worst: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         # With noise or without, the same is dropped.
         torch.manual_seed(seed)
-        vectors = network.embed(ids)
-        if noise:
-            vectors = vectors if vectors.requires_grad else vectors.requires_grad_()
-            vectors.retain_grad()
-        logits = network.read(vectors if worst is None else vectors + worst, ids, lengths)
+        with autocast(network.device, precision):
+            vectors = network.embed(ids)
+            if noise:
+                vectors = vectors if vectors.requires_grad else vectors.requires_grad_()
+                vectors.retain_grad()
+            logits = network.read(vectors if worst is None else vectors + worst, ids, lengths)
+        logits = logits.float()
         loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
         (loss / (2 * of if noise else of)).backward()  # type: ignore[no-untyped-call]
         return vectors, logits, loss
@@ -214,12 +267,9 @@ def _backward(
     vectors, logits, loss = passed()
     if noise:
         passed(worst(vectors, noise))
-    return Measured(
-        reviews=len(target),
-        tokens=int(lengths.sum()),
-        loss=float(loss.detach()),
-        correct=int(((logits > 0) == (target == 1)).sum()),
-    )
+    steps.losses.append(loss.detach())
+    steps.correct.append(((logits > 0) == (target == 1)).sum())
+    return Measured(reviews=len(examples), tokens=len(examples.ids))
 
 
 def worst(vectors: Tensor, length: float) -> Tensor:
@@ -240,9 +290,13 @@ def logits_of(network: SentimentNetwork, examples: Examples) -> NDArray[np.float
     network.eval()
     result = np.full(len(examples), np.nan, dtype=np.float32)
     filled = np.flatnonzero(examples.lengths > 0)
-    for batch in scoring_batches(examples.lengths[filled], tokens=EVALUATION_TOKENS):
-        rows = filled[batch]
-        result[rows] = network(*padded(examples, rows)).numpy()
+    device = network.device
+    tokens = EVALUATION_TOKENS[device.type]
+    batches = [filled[batch] for batch in scoring_batches(examples.lengths[filled], tokens=tokens)]
+    # A GPU computes the next ones while one travels back.
+    logits = [network(*moved(device, *padded(examples, rows))) for rows in batches]
+    for rows, values in zip(batches, logits, strict=True):
+        result[rows] = values.cpu().numpy()
     return result
 
 
@@ -299,7 +353,7 @@ def load_state(network: SentimentNetwork, optimizer: torch.optim.Optimizer, stat
     load_weights(network, state)
     for name, parameter in _trained(network):
         moments = {
-            key.split(".", 2)[1]: value.clone()
+            key.split(".", 2)[1]: value.to(parameter.device, copy=True)
             for key, value in state.items()
             if key.startswith("optimizer.") and key.split(".", 2)[2] == name
         }
@@ -308,12 +362,12 @@ def load_state(network: SentimentNetwork, optimizer: torch.optim.Optimizer, stat
 
 
 def save_state(network: SentimentNetwork, optimizer: torch.optim.Optimizer) -> State:
-    """The weights and moments, copied."""
+    """The weights and moments, copied, on the CPU."""
     state: State = {}
     for name, parameter in _trained(network):
-        state[f"model.{name}"] = parameter.detach().clone()
+        state[f"model.{name}"] = parameter.detach().to("cpu", copy=True)
         for key, value in optimizer.state[parameter].items():
-            state[f"optimizer.{key}.{name}"] = value.detach().clone()
+            state[f"optimizer.{key}.{name}"] = value.detach().to("cpu", copy=True)
     return state
 
 
@@ -340,12 +394,12 @@ def _group(parameters: list[torch.nn.Parameter], rate: float, l2: float) -> dict
     return {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": l2}
 
 
-def _clip(network: SentimentNetwork, config: OptimizerConfig) -> float:
-    """Clip the gradient as the recipe says; its norm before that."""
+def _clip(network: SentimentNetwork, config: OptimizerConfig) -> Tensor:
+    """Clip the gradient as the recipe says; its norm before that, one number."""
     parameters = [p for _, p in _trained(network)]
     if config.clip_value is not None:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         torch.nn.utils.clip_grad_value_(parameters, config.clip_value)
     else:
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
-    return float(norm)
+    return norm

@@ -11,7 +11,7 @@ Nothing in it is executed when it is loaded: no pickle.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,11 @@ def model_from_files(files: Mapping[str, bytes], *, where: str, table: str | Non
         ) from error
     network.eval()
     return Model(network, vocabulary, description["max_tokens"], description["digest"], description)
+
+
+def on(model: Model, device: torch.device) -> Model:
+    """The model with its network on this device, which it leaves for it."""
+    return replace(model, network=model.network.to(device))
 
 
 def model_digest(files: Mapping[str, bytes], *, where: str) -> str:

@@ -112,6 +112,11 @@ class SentimentNetwork(nn.Module):
         nn.init.zeros_(self.output.bias)
         self.ngrams = Ngrams(config) if config.ngrams else None
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and its inputs have to be."""
+        return self.output.weight.device
+
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Token ids [time, batch] and lengths [batch], each at least 1 → logits [batch]."""
         return self.read(self.embed(ids), ids, lengths)
@@ -156,11 +161,11 @@ class SentimentNetwork(nn.Module):
 
     def _pooled(self, outputs: list[Tensor], inside: Tensor, lengths: Tensor) -> Tensor:
         """[time, batch, features] of each direction → [batch, all features or twice as many]."""
+        outputs = [x.float() for x in outputs]  # autocast makes bfloat16 of them
         if self.config.pooling == "last":
-            last = (lengths - 1).view(1, -1, 1)
-            return torch.cat(
-                [x.gather(0, last.expand(1, -1, x.shape[2])).squeeze(0) for x in outputs], dim=1
-            )
+            # By index, not by gather: on a GPU the sums of its gradient have a fixed order.
+            reviews = torch.arange(len(lengths), device=lengths.device)
+            return torch.cat([x[lengths - 1, reviews] for x in outputs], dim=1)
         # Sums and products are several times as fast as masked_fill, and as exact: no output is
         # infinite.
         weight = inside.unsqueeze(2).to(outputs[0].dtype)

@@ -1,4 +1,4 @@
-"""Workers that add their gradients up at every step, over torch.distributed's gloo.
+"""Workers that add their gradients up at every step, over torch.distributed: gloo, or NCCL.
 
 They meet at a store that the driver serves, on the address at which executors reach it; all
 of their traffic is on the interfaces of the addresses that they have in the cluster.
@@ -20,24 +20,29 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from sentiment.device import ON_CPU
 from sentiment.loop import SumGradients
 from sentiment.network import SentimentNetwork
 
 TIMEOUT: Final = timedelta(seconds=60)
 """A worker gives up without a word from a peer for so long; a peer that ends is noticed at once."""
-_INTERFACE: Final = "GLOO_SOCKET_IFNAME"
+_INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 _SIOCGIFADDR: Final = 0x8915
 """netdevice(7): the IPv4 address of an interface."""
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where the workers of a round meet: the driver's address, and a name that is used once."""
+    """Where the workers of a round meet: the driver's address, and a name that is used once.
+
+    `nccl`: each has a GPU of its own, and they add up what is there.
+    """
 
     address: str
     port: int
     name: str
     size: int
+    nccl: bool = False
 
 
 class MeetingPlace:
@@ -64,27 +69,35 @@ class MeetingPlace:
             )
         self._names = itertools.count()
 
-    def meeting(self, size: int) -> Meeting:
+    def meeting(self, size: int, *, nccl: bool = False) -> Meeting:
         """A new one, of so many workers."""
-        return Meeting(self._address, self._port, str(next(self._names)), size)
+        return Meeting(self._address, self._port, str(next(self._names)), size, nccl)
 
 
 @contextmanager
-def met(meeting: Meeting, *, rank: int, address: str) -> Iterator[SumGradients]:
+def met(
+    meeting: Meeting, *, rank: int, address: str, device: torch.device = ON_CPU
+) -> Iterator[SumGradients]:
     """What sums gradients with the workers that have come to the meeting.
 
-    `rank`: which of them this one is; `address`: its own.
+    `rank`: which of them this one is; `address`: its own; `device`: where its gradients are.
 
     Raises:
         RuntimeError: a peer does not come, or goes away (torch.distributed).
     """
-    os.environ[_INTERFACE] = _interface_of(address)
+    interface = _interface_of(address)
+    os.environ.update(dict.fromkeys(_INTERFACES, interface))
     served = dist.TCPStore(  # type: ignore[attr-defined]
         meeting.address, meeting.port, is_master=False, timeout=TIMEOUT
     )
     store = dist.PrefixStore(meeting.name, served)  # type: ignore[attr-defined]
     dist.init_process_group(
-        "gloo", store=store, rank=rank, world_size=meeting.size, timeout=TIMEOUT
+        "nccl" if meeting.nccl else "gloo",
+        store=store,
+        rank=rank,
+        world_size=meeting.size,
+        timeout=TIMEOUT,
+        device_id=device if meeting.nccl else None,
     )
     try:
         yield _sum_gradients
@@ -103,19 +116,38 @@ def _sum_gradients(network: SentimentNetwork) -> float:
     rows = {id(p): _rows_in_use(p) for p in sparse if p.requires_grad}
     parameters = [p for p in network.parameters() if p.requires_grad]
     parts = [_gradient(p)[rows.get(id(p), slice(None))] for p in parameters]
-    together = torch.cat([part.flatten() for part in parts])
-    dist.all_reduce(together)
+    together = _summed(torch.cat([part.flatten() for part in parts]))
     sums = torch.split(together, [part.numel() for part in parts])
     for parameter, part, summed in zip(parameters, parts, sums, strict=True):
         _gradient(parameter)[rows.get(id(parameter), slice(None))] = summed.view_as(part)
     return time.perf_counter() - started
 
 
+def _summed(values: torch.Tensor) -> torch.Tensor:
+    """The sum of every worker's values, where these are. gloo's travel by the CPU's memory."""
+    there = values if _on_gpus() else values.cpu()
+    dist.all_reduce(there)
+    return there.to(values.device)
+
+
 def _rows_in_use(weights: torch.nn.Parameter) -> torch.Tensor:
-    """The rows that have a gradient on any worker, int64. What travels is a bit a row."""
-    used = np.packbits(_gradient(weights).any(dim=1).numpy())
-    dist.all_reduce(torch.from_numpy(used), op=dist.ReduceOp.BOR)
-    return torch.from_numpy(np.flatnonzero(np.unpackbits(used, count=len(weights))))
+    """The rows that have a gradient on any worker, int64. What travels is a bit a row.
+
+    With NCCL, which knows no OR of bits, a byte.
+    """
+    used = _gradient(weights).any(dim=1)
+    if _on_gpus():
+        there = used.to(torch.uint8)
+        dist.all_reduce(there, op=dist.ReduceOp.MAX)
+        return there.nonzero().flatten()
+    bits = np.packbits(used.cpu().numpy())
+    dist.all_reduce(torch.from_numpy(bits), op=dist.ReduceOp.BOR)
+    rows = np.flatnonzero(np.unpackbits(bits, count=len(weights)))
+    return torch.from_numpy(rows).to(weights.device)
+
+
+def _on_gpus() -> bool:
+    return str(dist.get_backend()) == "nccl"
 
 
 def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:

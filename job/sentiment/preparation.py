@@ -13,6 +13,7 @@ from sentiment.dealing import Dealing, shard_rows
 from sentiment.errors import SentimentError
 from sentiment.examples import FIRST_WORD, PADDING
 from sentiment.folders import shared
+from sentiment.gpus import NO_GPUS, Gpus
 from sentiment.recipes import Recipe, TextConfig, for_workers, with_changes
 from sentiment.rounds import Job
 from sentiment.sending import split_rows
@@ -38,6 +39,7 @@ class Prepared:
     assignment: Assignment
     dealing: Dealing
     encoded: RDD[bytes] = field(repr=False)
+    gpus: Gpus = NO_GPUS
 
     @cached_property
     def shared_job(self) -> Broadcast[Job]:
@@ -51,9 +53,18 @@ class Prepared:
 
 
 def prepare(
-    spark: SparkSession, *, corpus: Corpus, table: WordTable, recipe: Recipe, workers: int
+    spark: SparkSession,
+    *,
+    corpus: Corpus,
+    table: WordTable,
+    recipe: Recipe,
+    workers: int,
+    gpus: Gpus = NO_GPUS,
 ) -> Prepared:
-    """Count the words, encode the reviews, fix the first weights."""
+    """Count the words, encode the reviews, fix the first weights: all of it on CPUs.
+
+    `gpus`: what the run's rounds will compute on.
+    """
     recipe = for_workers(recipe, workers)
     table_path = str(table.path) if shared(str(spark.sparkContext.master), table.path) else None
     if recipe.text.table_words:
@@ -81,6 +92,7 @@ def prepare(
         rows=shard_rows(assignment.training_rows, shards=workers),
         threads=int(spark.conf.get("spark.task.cpus", "1") or 1),
         table_words=table_words,
+        device=gpus.device,
     )
     if job.steps_per_epoch < recipe.train.rounds_per_epoch:
         # A round without a step would be no round.
@@ -91,8 +103,9 @@ def prepare(
         positions=assignment.training_positions,
         shards=workers,
         seed=recipe.train.seed,
+        gpus=gpus,
     )
-    return Prepared(job, vocabulary, assignment, dealing, encoded)
+    return Prepared(job, vocabulary, assignment, dealing, encoded, gpus)
 
 
 def first_vectors(

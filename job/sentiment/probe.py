@@ -17,7 +17,6 @@ from sentiment.loop import Measured
 from sentiment.plan import Measurements, Plan, plan
 from sentiment.preparation import Prepared
 from sentiment.rounds import Round
-from sentiment.session import slots
 from sentiment.strategies import allreduce_for, averaging_for
 from sentiment.strategy import RoundResult
 
@@ -131,6 +130,6 @@ def plan_for(spark: SparkSession, prepared: Prepared, *, warn: Said) -> Plan:
         allreduce_for(spark, prepared, warn),
         state=job.first_state(),
         steps_per_epoch=job.steps_per_epoch,
-        at_once=slots(spark.sparkContext),
+        at_once=prepared.gpus.slots(spark.sparkContext),
     )
     return plan(measured, job.recipe, steps_per_epoch=job.steps_per_epoch)

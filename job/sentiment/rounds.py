@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sentiment.device import CPU, ON_CPU, DeviceConfig
 from sentiment.examples import Examples, batch_sizes, steps_for, training_batches
 from sentiment.loop import (
     Measured,
@@ -35,6 +36,7 @@ class Job:
 
     `vectors` float32 [words + 2, dimensions]: the network's first word vectors. `rows`: of each
     shard. `table_words`: where words outside of the vocabulary get their vectors, if they have any.
+    `device`: what workers compute on; networks and states are made and travel on the CPU.
     """
 
     recipe: Recipe
@@ -42,6 +44,7 @@ class Job:
     rows: tuple[int, ...]
     threads: int
     table_words: TableWords | None = None
+    device: DeviceConfig = CPU
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,19 +92,21 @@ def run_round(
     which: Round,
     *,
     state: bytes,
+    device: torch.device = ON_CPU,
     sum_gradients: SumGradients | None = None,
 ) -> tuple[bytes, Measured]:
-    """Train on this round's part of the shards' epoch; returns the new state.
+    """Train on this round's part of the shards' epoch, on this device; returns the new state.
 
     With `sum_gradients` a step is one of all shards of the run, wherever they are; without, of
     these alone.
     """
     new, measured = train_portion(
-        job.network(),
+        job.network().to(device),
         _portion(job, shards, which, together=sum_gradients is not None),
         config=job.recipe.optimizer,
         state=state_from_bytes(state),
         sum_gradients=sum_gradients,
+        precision=job.device.precision,
     )
     return state_to_bytes(new), measured
 
@@ -144,9 +149,11 @@ def learning_rate(job: Job, which: Round) -> float:
     return config.learning_rate * rate_factor(config, step=step, total=total)
 
 
-def run_validation(job: Job, examples: Examples, *, state: bytes) -> Measured:
+def run_validation(
+    job: Job, examples: Examples, *, state: bytes, device: torch.device = ON_CPU
+) -> Measured:
     """Loss and accuracy of a state on examples that it is not trained on."""
-    return validate(job.network(), examples, state=state_from_bytes(state))
+    return validate(job.network().to(device), examples, state=state_from_bytes(state))
 
 
 def trained_network(job: Job, state: bytes) -> SentimentNetwork:

@@ -116,7 +116,7 @@ def _spread(values: NDArray[np.generic], rows: list[int], size: int, kind: pa.Da
 
 
 class ModelCache:
-    """The models that a process has made last, by their digests.
+    """The models that a process has made last, by their digests and the devices they are on.
 
     A Python worker of Spark's runs one task after the other: with the cache it makes a model
     once, and another one only when another digest is asked for.
@@ -125,12 +125,12 @@ class ModelCache:
     def __init__(self, keep: int = 2) -> None:
         """Nothing is made yet; `keep` models at most are held."""
         self._keep = keep
-        self._models: dict[str, Model] = {}
+        self._models: dict[tuple[str, str], Model] = {}
 
-    def get(self, digest: str, make: Callable[[], Model]) -> Model:
-        """The model of this digest, made now if need be."""
-        model = self._models.pop(digest, None) or make()
-        self._models[digest] = model  # the newest last
+    def get(self, digest: str, make: Callable[[], Model], *, place: str = "cpu") -> Model:
+        """The model of this digest at this place, made now if need be."""
+        model = self._models.pop((digest, place), None) or make()
+        self._models[digest, place] = model  # the newest last
         while len(self._models) > self._keep:
             del self._models[next(iter(self._models))]
         return model

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,10 @@ from pyspark.sql.types import (
     StructType,
 )
 
+from sentiment.device import ON_CPU
 from sentiment.folders import shared as shared_with_hosts
-from sentiment.model import Model, model_digest, model_from_files, needed_table
+from sentiment.gpus import NO_GPUS, Gpus, task_device
+from sentiment.model import Model, model_digest, model_from_files, needed_table, on
 from sentiment.score import MODELS, score_batch
 from sentiment.score_parts import ScoreParts
 from sentiment.sending import Sent
@@ -51,6 +53,13 @@ SCHEMA = StructType(
         StructField("reason", StringType()),
     ]
 )
+
+
+class Ready(Protocol):
+    """Gives a task its model on a device."""
+
+    def __call__(self, device: torch.device = ON_CPU) -> Model:
+        """The model, made now if this process has none on that device."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +98,16 @@ class Scoring:
     """A model on the cluster, for any number of sources: it travels once, by broadcast.
 
     No worker needs its path. A model that needs its word table finds it on each host, or at the
-    path `table` where hosts see that.
+    path `table` where hosts see that. Tasks that score get `gpus`.
     """
 
     def __init__(
-        self, spark: SparkSession, model_files: Mapping[str, bytes], *, table: str | None = None
+        self,
+        spark: SparkSession,
+        model_files: Mapping[str, bytes],
+        *,
+        table: str | None = None,
+        gpus: Gpus = NO_GPUS,
     ) -> None:
         """Check what the model needs, and send it.
 
@@ -107,6 +121,7 @@ class Scoring:
         self.spark = spark
         self.digest = model_digest(model_files, where="the model")
         self._table = table
+        self._gpus = gpus
         self._files = spark.sparkContext.broadcast(dict(model_files))
         self._threads = int(spark.conf.get("spark.task.cpus", "1") or 1)
 
@@ -116,25 +131,28 @@ class Scoring:
         With `labelled` a row without a label is refused, as there is nothing to measure it
         against.
         """
-        ready = self.model_maker()
+        ready, config = self.model_maker(), self._gpus.device
 
         def score(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            model = ready()
-            for batch in batches:
-                yield score_batch(model, batch, labelled=labelled).select(SCHEMA.names)
+            with task_device(config) as device:
+                model = ready(device)
+                for batch in batches:
+                    yield score_batch(model, batch, labelled=labelled).select(SCHEMA.names)
 
-        return reviews.mapInArrow(score, SCHEMA)
+        return reviews.mapInArrow(score, SCHEMA, profile=self._gpus.profile)
 
-    def model_maker(self) -> Callable[[], Model]:
+    def model_maker(self) -> "Ready":
         """What gives a task its model: made once a Python worker, with a torch thread a core."""
         digest, files, table, threads = self.digest, self._files, self._table, self._threads
 
-        def ready() -> Model:
+        def ready(device: torch.device = ON_CPU) -> Model:
             torch.set_num_threads(threads)
-            return MODELS.get(
-                digest,
-                lambda: model_from_files(files.value, where="the model that was sent", table=table),
-            )
+
+            def make() -> Model:
+                where = "the model that was sent"
+                return on(model_from_files(files.value, where=where, table=table), device)
+
+            return MODELS.get(digest, make, place=str(device))
 
         return ready
 

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from py4j.java_gateway import JavaGateway
+from py4j.java_gateway import JavaGateway, JavaObject
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.find_spark_home import _find_spark_home
 from pyspark.java_gateway import launch_gateway
+from pyspark.resource import ResourceProfile
 from pyspark.sql import SparkSession
 
 from sentiment import jvm
@@ -30,6 +31,8 @@ from sentiment.state import state_directory
 from sentiment.watch import Patience, Watch, answers
 
 MASTER_VARIABLE = "SPARKBUNDLE_MASTER"
+JOB_SETTINGS = "job.properties"
+"""Beside the settings of the cluster: what `sparkbundle submit` was told for this job."""
 CLUSTER_VARIABLE = "SPARKBUNDLE_CLUSTER"
 # Between a key and its value, in a properties file.
 _SETTING = re.compile(r"\s*[=:\s]\s*")
@@ -140,7 +143,8 @@ def spark_session(
     The JVM's own messages go to a log file, not to the terminal; when the
     session cannot be had, the error names that file and shows its last lines.
     A watch, with other patience where one is given, says what the application waits for.
-    `settings` are stronger than those of the place.
+    `settings` are stronger than those of the place, and those of the job (`sparkbundle submit`)
+    than these.
 
     Raises:
         SentimentError: Spark does not start, the cluster takes no application, a job fails,
@@ -151,7 +155,7 @@ def spark_session(
     warnings.filterwarnings("ignore", message="Unable to cleanly shutdown Spark JVM")
     log_name = _new_log(name)
     try:
-        context = _started(place, name, log_name, settings or {})
+        context = _started(place, name, log_name, {**(settings or {}), **_job_settings()})
     except Exception as error:
         tail = "\n".join(Path(log_name).read_text(errors="replace").splitlines()[-15:])
         raise SentimentError(
@@ -317,16 +321,35 @@ def _submit_arguments(place: Place) -> Iterator[None]:
 def _settings_text(place: Place) -> str:
     """The properties file that Spark will read."""
     directory = os.environ.get("SPARK_CONF_DIR") or Path(_find_spark_home()) / "conf"
+    return _text(place.properties or Path(directory) / "spark-defaults.conf")
+
+
+def _job_settings() -> dict[str, str]:
+    """What this job was given by `sparkbundle submit`; nothing for one that was not submitted."""
+    directory = os.environ.get("SPARK_CONF_DIR")
+    return _parsed(_text(Path(directory) / JOB_SETTINGS)) if directory else {}
+
+
+def _text(path: Path) -> str:
     try:
-        return (place.properties or Path(directory) / "spark-defaults.conf").read_text()
+        return path.read_text()
     except OSError:
         return ""
 
 
+def _parsed(text: str) -> dict[str, str]:
+    """The settings of a properties file; of several values the first."""
+    settings: dict[str, str] = {}
+    for line in text.splitlines():
+        key, *rest = _SETTING.split(line.strip(), 1)
+        if rest:
+            settings.setdefault(key, rest[0].strip())
+    return settings
+
+
 def setting(place: Place, key: str) -> str | None:
     """What the place's own settings say, before there is a session."""
-    lines = [_SETTING.split(line.strip(), 1) for line in _settings_text(place).splitlines()]
-    return next((rest[0].strip() for name, *rest in lines if name == key and rest), None)
+    return _parsed(_settings_text(place)).get(key)
 
 
 def cores(spark: SparkSession) -> int:
@@ -337,11 +360,19 @@ def cores(spark: SparkSession) -> int:
     return spark.sparkContext.defaultParallelism
 
 
-def slots(context: SparkContext) -> int:
-    """How many tasks could run at once now: what Spark itself asks before a barrier stage."""
+def slots(context: SparkContext, profile: ResourceProfile | None = None) -> int:
+    """How many tasks could run at once now: what Spark itself asks before a barrier stage.
+
+    `profile`: what each of them asks for; None: a core, or as many as spark.task.cpus says.
+    """
     spark = context._jsc.sc()
-    profile = spark.resourceProfileManager().defaultResourceProfile()
-    return int(spark.maxNumConcurrentTasks(profile))
+    if profile is None:
+        return int(spark.maxNumConcurrentTasks(_default_profile(spark)))
+    return int(spark.maxNumConcurrentTasks(profile._java_resource_profile))
+
+
+def _default_profile(spark: JavaObject) -> JavaObject:
+    return spark.resourceProfileManager().defaultResourceProfile()
 
 
 def _is_local(master: str) -> bool:

@@ -9,7 +9,7 @@ from sentiment.agreement import default_momentum
 from sentiment.allreduce import AllReduce, Said
 from sentiment.averaging import Averaging
 from sentiment.preparation import Prepared
-from sentiment.session import Place, setting, slots
+from sentiment.session import Place, setting
 from sentiment.strategy import Strategy
 
 _SETTINGS: Final = {
@@ -52,5 +52,9 @@ def allreduce_for(spark: SparkSession, prepared: Prepared, warn: Said) -> AllRed
     """Allreduce on as many workers as there are at each round."""
     context = spark.sparkContext
     return AllReduce(
-        context, prepared.dealing, job=prepared.shared_job, slots=lambda: slots(context), warn=warn
+        context,
+        prepared.dealing,
+        job=prepared.shared_job,
+        slots=lambda: prepared.gpus.slots(context),
+        warn=warn,
     )

@@ -24,6 +24,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from sentiment.errors import FAILED, UNREACHABLE, InvalidInputError, SentimentError
 from sentiment.events import EventLog
+from sentiment.gpus import NO_GPUS, Gpus
 from sentiment.model import DESCRIPTION, model_digest, model_from_files, read_model_files
 from sentiment.scoring import SCHEMA, Scoring
 from sentiment.session import interruption
@@ -130,8 +131,9 @@ class Stream:
         sink: Sink,
         log: EventLog,
         table: str | None = None,
+        gpus: Gpus = NO_GPUS,
     ) -> None:
-        """Send the model to the cluster.
+        """Send the model to the cluster. Tasks that score get `gpus`.
 
         Raises:
             InvalidInputError: hosts lack the word table that the model needs.
@@ -142,9 +144,13 @@ class Stream:
         self._sink = sink
         self._log = log
         self._table = table
-        self._scoring = Scoring(spark, model.files, table=table)
+        self._gpus = gpus
+        self._scoring = self._sent()
         self._gone = False
         self.failure: BaseException | None = None
+
+    def _sent(self) -> Scoring:
+        return Scoring(self._spark, self._model.files, table=self._table, gpus=self._gpus)
 
     def start(self, checkpoint: Path) -> StreamingQuery:
         """Begin, or go on after the last batch that ended.
@@ -229,7 +235,7 @@ class Stream:
             self._log.warn(said)
         if self._model.digest != self._scoring.digest:
             before = self._scoring
-            self._scoring = Scoring(self._spark, self._model.files, table=self._table)
+            self._scoring = self._sent()
             before.close()
         options = self._options
         if options.folder is not None:

@@ -49,8 +49,12 @@ class TableWords:
         return np.where(rows >= 0, rows + self.first, UNKNOWN)
 
     def vectors(self, ids: Tensor) -> Tensor:
-        """The vectors of ids from `first` on, int64 [n] → float32 [n, dimensions]."""
-        return torch.from_numpy(self.table.vectors(ids.numpy() - self.first) * self.scale)
+        """The vectors of ids from `first` on, int64 [n] → float32 [n, dimensions], where ids are.
+
+        The table is in this host's memory: to and from a GPU they travel.
+        """
+        rows = ids.cpu().numpy() - self.first
+        return torch.from_numpy(self.table.vectors(rows) * self.scale).to(ids.device)
 
 
 @lru_cache(maxsize=4)

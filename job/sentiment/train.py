@@ -17,6 +17,7 @@ from sentiment.corpus import Corpus
 from sentiment.errors import SentimentError
 from sentiment.events import EventLog
 from sentiment.figures import figures, layer_figures, round_figures, start_figures
+from sentiment.gpus import NO_GPUS, Gpus
 from sentiment.loop import Measured
 from sentiment.model import check_target, save_model
 from sentiment.plan import Plan
@@ -24,7 +25,6 @@ from sentiment.preparation import Prepared, prepare
 from sentiment.probe import plan_for
 from sentiment.recipes import Recipe, with_changes
 from sentiment.rounds import Round, trained_network
-from sentiment.session import slots
 from sentiment.shards import Assignment
 from sentiment.strategies import strategy_for
 from sentiment.strategy import RoundResult, Strategy
@@ -36,7 +36,7 @@ _ROWS_SHOWN = 8
 
 @dataclass(frozen=True)
 class Options:
-    """How a run deals with what is there; all but one change nothing of what is learned."""
+    """How a run deals with what is there; all but two change nothing of what is learned."""
 
     replace: bool = False
     """A model, and checkpoints of an interrupted run, give way."""
@@ -50,6 +50,8 @@ class Options:
     """Take the plan's rounds an epoch, not the recipe's: this changes what is learned."""
     listeners: bool = True
     """Tell of each layer's weights, updates and gradients after every round."""
+    gpus: Gpus = NO_GPUS
+    """What rounds are computed on: a GPU's results differ from a CPU's in their last bits."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,10 @@ def train(
     check_unfinished(target, resume=options.resume, replace=options.replace)
     started = time.perf_counter()
     with locked_checkpoints(target) as directory:
-        prepared = prepare(spark, corpus=corpus, table=table, recipe=recipe, workers=workers)
-        _check_slots(spark, workers, log)
+        prepared = prepare(
+            spark, corpus=corpus, table=table, recipe=recipe, workers=workers, gpus=options.gpus
+        )
+        _check_slots(options.gpus.slots(spark.sparkContext), workers, log)
         planned = None
         if options.plan and workers > 1:
             log.write("planning")
@@ -171,14 +175,20 @@ def _start_workers(strategy: Strategy, prepared: Prepared, begun: Checkpoint | N
 
 
 def plan_run(
-    spark: SparkSession, *, corpus: Corpus, table: WordTable, recipe: Recipe, workers: int
+    spark: SparkSession,
+    *,
+    corpus: Corpus,
+    table: WordTable,
+    recipe: Recipe,
+    workers: int,
+    gpus: Gpus = NO_GPUS,
 ) -> Plan:
     """What a run's workers will be worth; nothing is trained.
 
     Raises:
         InvalidInputError: as `train`.
     """
-    prepared = prepare(spark, corpus=corpus, table=table, recipe=recipe, workers=workers)
+    prepared = prepare(spark, corpus=corpus, table=table, recipe=recipe, workers=workers, gpus=gpus)
     try:
         return plan_for(spark, prepared, warn=lambda _: None)
     finally:
@@ -316,8 +326,7 @@ def _written(
     )
 
 
-def _check_slots(spark: SparkSession, workers: int, log: EventLog) -> None:
-    at_once = slots(spark.sparkContext)
+def _check_slots(at_once: int, workers: int, log: EventLog) -> None:
     if at_once < workers:
         log.warn(
             f"{at_once} of {workers} workers run at a time: they take turns (--workers {at_once})"

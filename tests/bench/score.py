@@ -183,7 +183,7 @@ def _forward_of(path: str, texts: list[str]) -> float:
     examples = pack(encoded, labels=[-1] * len(encoded), positions=range(len(encoded)))
     batches = [
         padded(examples, rows)
-        for rows in scoring_batches(examples.lengths, tokens=EVALUATION_TOKENS)
+        for rows in scoring_batches(examples.lengths, tokens=EVALUATION_TOKENS["cpu"])
     ]
     assert _gate is not None
     with torch.inference_mode():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentiment.commands.reading import (
+    device_option,
     json_option,
     master_option,
     model_option,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from sentiment.controls import Control
     from sentiment.corpus import Corpus
+    from sentiment.gpus import Wanted
 
 
 @click.command()
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 )
 @table_option
 @reading_options
+@device_option
 @master_option
 @json_option
 def evaluate(
@@ -50,6 +53,7 @@ def evaluate(
     with_controls: bool,
     table: str | None,
     reading: SourceOptions,
+    device: "Wanted",
     master: str | None,
     as_json: bool,
 ) -> None:
@@ -67,8 +71,10 @@ def evaluate(
     for note in source.notes:
         say(note)
     from sentiment.corpus import open_corpus  # noqa: PLC0415
+    from sentiment.device import CPU  # noqa: PLC0415
     from sentiment.evaluate import evaluate as run  # noqa: PLC0415
     from sentiment.evaluate import require_labels  # noqa: PLC0415
+    from sentiment.gpus import gpus_for  # noqa: PLC0415
     from sentiment.model import model_from_files, read_model_files  # noqa: PLC0415
     from sentiment.session import find_place, spark_session  # noqa: PLC0415
 
@@ -80,7 +86,8 @@ def evaluate(
     place = find_place(master)
     say_place(place, source.path)
     with spark_session(place, name="sentiment-evaluate") as spark:
-        metrics = run(spark, source, model_files=files, table=path).metrics
+        gpus = gpus_for(spark.sparkContext, CPU, device, warn=say)
+        metrics = run(spark, source, model_files=files, table=path, gpus=gpus).metrics
         beside = _controls(spark, corpus) if corpus is not None else []
     if as_json:
         told = {"controls": {one.name: one.accuracy for one in beside}} if beside else {}

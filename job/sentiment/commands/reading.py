@@ -1,4 +1,4 @@
-"""Options that several commands have: on how to read reviews, on where to run, a seed."""
+"""Options that several commands have: how to read reviews, where to run and on what, a seed."""
 
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -90,6 +90,14 @@ time_option = click.option(
 )
 master_option = click.option(
     "--master", help="Spark master URL, local[N], or the name of a cluster here."
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="cuda: on the job's GPUs (sparkbundle submit --gpus-per-task), or not at all. auto: on "
+    "those, if there are any.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 table_option = click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentiment.commands.reading import (
+    device_option,
     json_option,
     master_option,
     model_option,
@@ -23,6 +24,7 @@ from sentiment.output import next_pull, next_step, result_json, result_table, sa
 from sentiment.sources import SourceOptions, cut_files, find_source
 
 if TYPE_CHECKING:
+    from sentiment.gpus import Wanted
     from sentiment.score import Scores
     from sentiment.score_parts import ScoreParts
     from sentiment.sources import Source
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 @time_option
 @reading_options
 @click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+@device_option
 @master_option
 @json_option
 def score(
@@ -49,6 +52,7 @@ def score(
     time_column: str | None,
     reading: SourceOptions,
     force: bool,
+    device: "Wanted",
     master: str | None,
     as_json: bool,
 ) -> int:
@@ -84,6 +88,7 @@ def score(
         table=table,
         reading=replace(reading, need_labels=False, time_column=time_column),
         force=force,
+        device=device,
         master=master,
         as_json=as_json,
     )
@@ -156,6 +161,7 @@ def _score_source(
     table: str | None,
     reading: SourceOptions,
     force: bool,
+    device: "Wanted",
     master: str | None,
     as_json: bool,
 ) -> int:
@@ -193,7 +199,7 @@ def _score_source(
             scored = parts.counts().rows
             say(f"goes on where an interrupted run ended: {scored:,} reviews are scored")
         if parts.done < len(source.tasks):
-            _score_rest(source, parts, files, table=path, master=master)
+            _score_rest(source, parts, files, table=path, device=device, master=master)
         counts = parts.counts()
         quarantine = parts.finish(model_digest=digest)
     told = {
@@ -249,9 +255,12 @@ def _score_rest(
     files: dict[str, bytes],
     *,
     table: str | None,
+    device: "Wanted",
     master: str | None,
 ) -> None:
     """Score what an interrupted run has left to do, and say how far it is."""
+    from sentiment.device import CPU  # noqa: PLC0415
+    from sentiment.gpus import gpus_for  # noqa: PLC0415
     from sentiment.scoring import PORTION_BYTES, Scoring, score_source  # noqa: PLC0415
     from sentiment.session import cores, find_place, spark_session  # noqa: PLC0415
 
@@ -271,7 +280,9 @@ def _score_rest(
     try:
         with spark_session(place, name="sentiment-score") as spark:
             _say_largest(source, PORTION_BYTES * cores(spark))
-            score_source(Scoring(spark, files, table=table), source, parts, said=said)
+            gpus = gpus_for(spark.sparkContext, CPU, device, warn=say)
+            scoring = Scoring(spark, files, table=table, gpus=gpus)
+            score_source(scoring, source, parts, said=said)
     except (KeyboardInterrupt, SentimentError):
         if parts.done:
             say("what is scored is kept: the same command goes on with it")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentiment.commands.reading import (
+    device_option,
     json_option,
     master_option,
     model_option,
@@ -23,6 +24,7 @@ from sentiment.sources.model import SourceOptions
 
 if TYPE_CHECKING:
     from sentiment.events import Event
+    from sentiment.gpus import Wanted
     from sentiment.stream import StreamOptions
     from sentiment.stream_sink import Memory
 
@@ -113,6 +115,7 @@ def stream() -> None:
 @time_option
 @table_option
 @reading_options
+@device_option
 @master_option
 @json_option
 def run(
@@ -131,6 +134,7 @@ def run(
     time_column: str | None,
     table: str | None,
     reading: SourceOptions,
+    device: "Wanted",
     master: str | None,
     as_json: bool,
 ) -> int:
@@ -175,6 +179,7 @@ def run(
             model=model,
             memory=Memory(reviews=remember, late=late),
             table=table,
+            device=device,
             master=master,
             as_json=as_json,
         )
@@ -239,14 +244,17 @@ def _run(
     model: str,
     memory: "Memory",
     table: str | None,
+    device: "Wanted",
     master: str | None,
     as_json: bool,
 ) -> int:
     from py4j.protocol import Py4JError  # noqa: PLC0415
 
+    from sentiment.device import CPU  # noqa: PLC0415
     from sentiment.errors import INTERRUPTED, Terminated  # noqa: PLC0415
     from sentiment.events import event_log  # noqa: PLC0415
     from sentiment.files import locked_directory  # noqa: PLC0415
+    from sentiment.gpus import gpus_for  # noqa: PLC0415
     from sentiment.session import find_place, interruption, spark_session  # noqa: PLC0415
     from sentiment.stream import SETTINGS, Stream, WatchedModel, about, running, wait  # noqa: PLC0415
     from sentiment.stream_repair import require_same_batches  # noqa: PLC0415
@@ -270,7 +278,10 @@ def _run(
     if sink.remembered:
         say(f"goes on: {sink.remembered:,} reviews are scored already")
     spark = stack.enter_context(spark_session(place, name="sentiment-stream", settings=SETTINGS))
-    running_stream = Stream(spark, options, model=watched, sink=sink, log=log, table=path)
+    gpus = gpus_for(spark.sparkContext, CPU, device, warn=log.warn)
+    running_stream = Stream(
+        spark, options, model=watched, sink=sink, log=log, table=path, gpus=gpus
+    )
     if not options.once:
         say("scoring what arrives; Ctrl-C ends it, the same command goes on")
     asked = None

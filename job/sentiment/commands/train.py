@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentiment.commands.reading import SEED, say_place
+from sentiment.commands.reading import SEED, device_option, say_place
 from sentiment.output import (
     TrainingProgress,
     next_pull,
@@ -20,7 +20,10 @@ from sentiment.output import (
 from sentiment.recipes import RECIPES, with_changes
 
 if TYPE_CHECKING:
+    from sentiment.device import Precision
+    from sentiment.gpus import Wanted
     from sentiment.plan import Plan
+    from sentiment.train import Trained
 
 _AUTO = "auto"
 
@@ -62,7 +65,11 @@ class _Rounds(click.ParamType[int | str]):
     show_default=True,
     help="quick: a minute or two. best: the most accurate. talk: the 2016 settings.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Shards trained at once.  [default: cores]")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Shards trained at once.  [default: as many as cores, or as GPUs have room for]",
+)
 @click.option("--epochs", type=int, help="Instead of the recipe's.")
 @click.option("--batch-size", type=int, help="Reviews a step on each worker.")
 @click.option("--learning-rate", type=float, help="Instead of the recipe's.")
@@ -86,6 +93,21 @@ class _Rounds(click.ParamType[int | str]):
     "--seed",
     type=SEED,
     help="Same seed, same model, bit for bit.  [default: 1]",
+)
+@device_option
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of products and activations; weights are float32.",
+)
+@click.option(
+    "--deterministic/--no-deterministic",
+    default=True,
+    show_default=True,
+    help="On a GPU, too: same seed, same model, bit for bit, on the same card and torch. Without, "
+    "torch may take faster ways. On a CPU it is always so.",
 )
 @click.option(
     "--plan",
@@ -122,6 +144,9 @@ def train(
     table_words: bool,
     recipe: str,
     workers: int | None,
+    device: "Wanted",
+    precision: "Precision",
+    deterministic: bool,
     only_plan: bool,
     no_plan: bool,
     events: Path | None,
@@ -142,6 +167,7 @@ def train(
       sentiment train corpus model --vectors table --epochs 1 --force
       sentiment train corpus model --vectors table --resume
       sentiment train corpus model --vectors 1f3a5c --table-words
+      sparkbundle submit --gpus-per-task 1 sentiment train @corpus model --vectors @table
     """
     if only_plan and no_plan:
         raise click.UsageError("--plan measures and --no-plan does not: give one of them")
@@ -150,9 +176,11 @@ def train(
     # Spark and torch take seconds to import: not before the options are known to be right.
     from sentiment.checkpoint import check_unfinished, checkpoint_directory  # noqa: PLC0415
     from sentiment.corpus import open_corpus  # noqa: PLC0415
+    from sentiment.device import DeviceConfig  # noqa: PLC0415
     from sentiment.events import event_log  # noqa: PLC0415
+    from sentiment.gpus import gpus_for  # noqa: PLC0415
     from sentiment.model import check_target  # noqa: PLC0415
-    from sentiment.session import cores, find_place, spark_session  # noqa: PLC0415
+    from sentiment.session import find_place, spark_session  # noqa: PLC0415
     from sentiment.strategies import settings_for  # noqa: PLC0415
     from sentiment.train import Options, plan_run  # noqa: PLC0415
     from sentiment.train import train as run  # noqa: PLC0415
@@ -164,11 +192,19 @@ def train(
     opened, table = open_corpus(corpus), find_table(vectors)
     place = find_place(master)
     say_place(place, opened.path)
+    config = DeviceConfig(precision=precision, deterministic=deterministic)
     say(f"reading {opened.rows('train'):,} reviews{', then measuring' * only_plan} …")
     if only_plan:
         with spark_session(place, name="sentiment-plan", settings=settings_for(place)) as spark:
-            number = workers or cores(spark)
-            planned = plan_run(spark, corpus=opened, table=table, recipe=chosen, workers=number)
+            gpus = gpus_for(spark.sparkContext, config, device, warn=say)
+            planned = plan_run(
+                spark,
+                corpus=opened,
+                table=table,
+                recipe=chosen,
+                workers=workers or gpus.workers(spark),
+                gpus=gpus,
+            )
         _show_plan(planned, as_json=as_json)
         if not submitted_job():
             given = [word for word in sys.argv[1:] if word != "--plan"]
@@ -181,13 +217,14 @@ def train(
         event_log(path, listeners=(progress,), resume=resume) as log,
     ):
         try:
+            gpus = gpus_for(spark.sparkContext, config, device, warn=log.warn)
             trained = run(
                 spark,
                 corpus=opened,
                 table=table,
                 recipe=chosen,
                 target=model,
-                workers=workers or cores(spark),
+                workers=workers or gpus.workers(spark),
                 log=log,
                 options=Options(
                     replace=force,
@@ -196,6 +233,7 @@ def train(
                     plan=not no_plan,
                     pick_rounds=pick_rounds,
                     listeners=listeners,
+                    gpus=gpus,
                 ),
             )
         except KeyboardInterrupt:
@@ -204,6 +242,14 @@ def train(
             raise
         finally:
             progress.close()
+    _show_trained(trained, model=model, recipe=recipe, events=path, as_json=as_json)
+    if not next_pull(model):
+        next_step(f"sentiment evaluate --model {model} --reviews {corpus}")
+
+
+def _show_trained(
+    trained: "Trained", *, model: Path, recipe: str, events: Path, as_json: bool
+) -> None:
     if as_json:
         result_json(
             {
@@ -220,7 +266,7 @@ def train(
                 "tokens_per_second": trained.tokens_per_second,
                 "training_seconds": trained.training_seconds,
                 "seconds": trained.seconds,
-                "events": str(path),
+                "events": str(events),
             }
         )
     else:
@@ -242,11 +288,9 @@ def train(
                     f"{trained.training_seconds:.0f} s together; {trained.seconds:.0f} s in all",
                 ),
                 ("digest", trained.digest[:16]),
-                ("events", str(path)),
+                ("events", str(events)),
             ],
         )
-    if not next_pull(model):
-        next_step(f"sentiment evaluate --model {model} --reviews {corpus}")
 
 
 def _picked_by_plan(changes: dict[str, int | float | str | None], *, no_plan: bool) -> bool:
