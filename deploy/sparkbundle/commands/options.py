@@ -37,7 +37,7 @@ class Size(click.ParamType[int]):
 class Gpus(click.ParamType[Wanted]):
     """auto, none, a number of GPUs, or which: 0,2 or UUIDs; a comma behind a single number."""
 
-    name = "auto|none|N|0,2"
+    name = "gpus"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -46,7 +46,7 @@ class Gpus(click.ParamType[Wanted]):
         try:
             return parse_gpus(value)
         except ValueError as error:
-            self.fail(str(error), param, ctx)
+            self.fail(f"{error}, or how many, auto, none", param, ctx)
 
 
 def _complete_name(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

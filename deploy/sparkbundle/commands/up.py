@@ -47,7 +47,8 @@ _PORT = click.IntRange(1024, 65535)
 @click.option(
     "--gpus",
     type=Gpus(),
-    show_default="auto: those that are found",
+    metavar="auto|none|N|0,2",
+    show_default="auto, those that are found",
     help="NVIDIA GPUs to deal out to the workers: how many, or which.",
 )
 @click.option("--master-port", type=_PORT, show_default="a free one", help="Port of the master.")
