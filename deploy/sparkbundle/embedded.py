@@ -39,13 +39,17 @@ _PORT_TRIES = 3
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonStatus:
-    """A daemon now: `state` is ALIVE when it works, else it says what is wrong."""
+    """A daemon now: `state` is ALIVE when it works, else it says what is wrong.
+
+    `gpus`: the addresses of those that a worker offers, in the master's book.
+    """
 
     name: str
     pid: int | None
     state: str
     cores: int = 0
     memory_mib: int = 0
+    gpus: tuple[str, ...] = ()
     log: str = ""
 
 
@@ -233,6 +237,7 @@ def status(name: str) -> ClusterStatus:
                 state=entry.state if entry else "not in the master's list",
                 cores=entry.cores if entry else 0,
                 memory_mib=entry.memory_mib if entry else 0,
+                gpus=entry.gpus if entry else (),
             )
         )
     rows = [

@@ -1,5 +1,7 @@
 """The GPUs of a host: which of them its worker shall offer, and what is wrong with that.
 
+`machine_gpus` chooses with the same words for the cluster on this machine.
+
 What a host tells of its GPUs comes from `probe.gpus`, as a JSON object.
 """
 
@@ -11,6 +13,8 @@ from typing import Any
 from sparkbundle.inventory import Host
 
 Told = Mapping[str, Any]
+Wanted = str | int | tuple[str, ...]
+"""auto, none, how many, or which: as `inventory_keys` reads it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,64 +42,75 @@ def offered(host: Host, told: Told) -> tuple[str, ...]:
 
     The same choice is made on the host at every start of the worker: `roles/gpu/files/gpu.py`.
     """
-    if host.gpus == "none" or not host.is_worker:
+    return chosen(host.gpus, told) if host.is_worker else ()
+
+
+def chosen(wanted: Wanted, told: Told) -> tuple[str, ...]:
+    """The addresses of those that are wanted and there, a card once, as it is asked for."""
+    if wanted == "none":
         return ()
-    if isinstance(host.gpus, tuple):
-        names, chosen = _names(told), dict[str, str]()
-        for word in host.gpus:
+    if isinstance(wanted, tuple):
+        names, found = named(told), dict[str, str]()
+        for word in wanted:
             if word in names:
-                chosen.setdefault(names[word], word)
-        return tuple(chosen.values())
+                found.setdefault(names[word], word)
+        return tuple(found.values())
     addresses = tuple(told["addresses"])
-    return addresses if host.gpus == "auto" else addresses[: int(host.gpus)]
+    return addresses if wanted == "auto" else addresses[: int(wanted)]
 
 
-def _names(told: Told) -> dict[str, str]:
-    """The address of each GPU by what an inventory may call it: its address, its UUID."""
+def named(told: Told) -> dict[str, str]:
+    """The address of each GPU by what somebody may call it: its address, its UUID."""
     uuids = {one.uuid: one.address for one in devices(told)}
     return uuids | {address: address for address in told["addresses"]}
 
 
-def wanted(host: Host) -> str:
-    """The GPUs of the inventory as `gpu.py` takes them: a list of one is no number."""
-    if isinstance(host.gpus, tuple):
-        return "".join(f"{address}," for address in host.gpus)
-    return str(host.gpus)
+def written(wanted: Wanted) -> str:
+    """What is wanted in one word, as `gpu.py` takes it too: a list of one is no number."""
+    if isinstance(wanted, tuple):
+        return "".join(f"{address}," for address in wanted)
+    return str(wanted)
 
 
 def wrong(host: Host, told: Told) -> Iterator[tuple[str, str]]:
     """Why a host's worker cannot offer what the inventory asks for, and what to do."""
-    if not host.is_worker or host.gpus == "none":
+    if host.is_worker:
+        yield from lacking(host.gpus, told, key="spark_gpus")
+
+
+def lacking(wanted: Wanted, told: Told, *, key: str) -> Iterator[tuple[str, str]]:
+    """Why what is wanted cannot be had, and what to do; `key` is what the user asked with."""
+    if wanted == "none":
         return
     if told["fault"]:
-        yield told["fault"], "mend the driver, or say spark_gpus: none"
+        yield told["fault"], f"mend the driver, or set {key} to none"
         return
     there = told["addresses"]
-    if isinstance(host.gpus, int) and host.gpus > len(there):
-        short = f"spark_gpus is {host.gpus}, nvidia-smi shows {len(there)}"
-    elif isinstance(host.gpus, tuple) and (missing := set(host.gpus) - set(_names(told))):
-        gone = ", ".join(word for word in host.gpus if word in missing)
-        short = f"spark_gpus has {gone}, nvidia-smi shows {', '.join(there) or 'no GPU'}"
+    if isinstance(wanted, int) and wanted > len(there):
+        short = f"{key} is {wanted}, nvidia-smi shows {len(there)}"
+    elif isinstance(wanted, tuple) and (missing := set(wanted) - set(named(told))):
+        gone = ", ".join(word for word in wanted if word in missing)
+        short = f"{key} has {gone}, nvidia-smi shows {', '.join(there) or 'no GPU'}"
     else:
-        yield from _twice(host, told)
+        yield from _twice(wanted, told, key=key)
         return
     if note := told.get("note"):
-        yield f"{short}; {note}", "do that, or correct spark_gpus"
+        yield f"{short}; {note}", f"do that, or correct {key}"
     else:
-        yield short, "mend the driver, or correct spark_gpus"
+        yield short, f"mend the driver, or correct {key}"
 
 
-def _twice(host: Host, told: Told) -> Iterator[tuple[str, str]]:
+def _twice(wanted: Wanted, told: Told, *, key: str) -> Iterator[tuple[str, str]]:
     """A card that a list has by its number and by its UUID."""
-    if isinstance(host.gpus, tuple) and (more := set(host.gpus) - set(offered(host, told))):
-        yield f"spark_gpus has a GPU twice: {', '.join(sorted(more))}", "name it once"
+    if isinstance(wanted, tuple) and (more := set(wanted) - set(chosen(wanted, told))):
+        yield f"{key} has a GPU twice: {', '.join(sorted(more))}", "name it once"
 
 
 def warnings(host: Host, told: Told) -> Iterator[tuple[str, str]]:
     """What is worth a look: a card that nobody can use, memory that is taken already."""
     if host.is_worker and host.gpus == "auto" and told.get("note"):
         yield told["note"], "do that, or say spark_gpus: none"
-    names, mine = _names(told), offered(host, told)
+    names, mine = named(told), offered(host, told)
     addresses = {names[word] for word in mine}
     for gpu in devices(told):
         if gpu.address in addresses and _is_taken(gpu):

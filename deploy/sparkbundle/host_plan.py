@@ -241,7 +241,7 @@ def _variables(
             worker_settings(settings, worker=host.name) | _daemon(user, "worker")
         )
         variables |= {"cores": size.cores, "memory_mib": size.memory_mib}
-        variables["gpus"] = host_gpus.wanted(host)
+        variables["gpus"] = host_gpus.written(host.gpus)
         variables |= _with_configs(
             {"worker": text},
             facts,

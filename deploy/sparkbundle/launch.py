@@ -18,6 +18,7 @@ from sparkbundle.daemons import (
 )
 from sparkbundle.errors import SparkbundleError, Trouble
 from sparkbundle.files import write_private
+from sparkbundle.machine_gpus import dealt, resources_file, resources_text
 from sparkbundle.master import MasterState, ask_master
 from sparkbundle.runtime import Spark
 from sparkbundle.spark_settings import (
@@ -25,6 +26,7 @@ from sparkbundle.spark_settings import (
     Secrets,
     WorkerSize,
     client_settings,
+    gpu_settings,
     master_settings,
     render_properties,
     worker_settings,
@@ -57,6 +59,11 @@ class Launcher:
     def workers(self) -> list[str]:
         """The names of the workers."""
         return worker_names(self.record)
+
+    def gpus(self, worker: str) -> tuple[str, ...]:
+        """The addresses of the GPUs that a worker shall offer."""
+        record = self.record
+        return dealt(record.gpus, workers=record.workers)[self.workers.index(worker)]
 
     def environment(self, role: str) -> dict[str, str]:
         """The environment of a process of this cluster."""
@@ -105,7 +112,11 @@ def write_settings(launcher: Launcher) -> None:
     write_private(conf / "secrets.json", json.dumps(asdict(launcher.secrets)))
     write_private(conf / "master.properties", render_properties(master_settings(cluster)))
     for worker in launcher.workers:
+        gpus, resources = launcher.gpus(worker), resources_file(launcher.place, worker)
+        if gpus:
+            write_private(resources, resources_text(gpus))
         settings = worker_settings(cluster, worker=worker)
+        settings |= gpu_settings(gpus, resources=str(resources))
         write_private(conf / f"{worker}.properties", render_properties(settings))
     write_private(conf / "client.properties", render_properties(client_settings(cluster)))
 
@@ -261,6 +272,10 @@ def _fault(launcher: Launcher, answer: MasterState, worker: str) -> str | None:
             f"has {entry.cores} cores and {entry.memory_mib} MiB "
             f"instead of {record.cores} and {record.memory_mib}"
         )
+    wanted = launcher.gpus(worker)
+    if set(entry.gpus) != set(wanted):
+        found, shall = (",".join(gpus) or "none" for gpus in (entry.gpus, wanted))
+        return f"has GPUs {found} instead of {shall}"
     return None
 
 

@@ -1,17 +1,20 @@
 """What a cluster shall be: from the options, what was there before, and what this machine has."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import psutil
 
-from sparkbundle import ports, state
+from sparkbundle import host_gpus, machine_gpus, ports, state
 from sparkbundle.daemons import find_daemons, find_processes, stop_processes
 from sparkbundle.errors import PreflightError, SparkbundleError
 from sparkbundle.files import remove
+from sparkbundle.host_gpus import Wanted
 from sparkbundle.java import find_java
 from sparkbundle.launch import MASTER, Launcher, read_secrets
 from sparkbundle.machine import check_disk, plan_shape, this_machine
+from sparkbundle.machine_gpus import Choice
 from sparkbundle.output import Step
 from sparkbundle.runtime import find_spark
 from sparkbundle.spark_settings import new_secrets
@@ -30,6 +33,7 @@ class ClusterOptions:
     workers: int | None = None
     cores: int | None = None
     memory_mib: int | None = None
+    gpus: Wanted | None = None
     master_port: int | None = None
     ui_port: int | None = None
     min_free_disk_mib: int = 1024
@@ -37,7 +41,7 @@ class ClusterOptions:
 
 
 def prepare(place: ClusterPlace, options: ClusterOptions, step: Step) -> Launcher:
-    """Check Java, Spark, memory, disk, ports; decide what to keep of what is there.
+    """Check Java, Spark, memory, disk, GPUs, ports; decide what to keep of what is there.
 
     What cannot go on is ended and forgotten; the cluster's directories are made.
 
@@ -48,7 +52,10 @@ def prepare(place: ClusterPlace, options: ClusterOptions, step: Step) -> Launche
     record, secrets = _read_old(place, step), read_secrets(place)
     if record is None or secrets is None or not _can_go_on(place, options, record, step):
         check_disk(place.directory, needed_mib=options.min_free_disk_mib)
-        record, secrets = _new_record(place, options, old=record), new_secrets()
+        gpus = machine_gpus.choose(_gpus_asked(options, old=record), place=place)
+        if gpus.held:
+            step.say(gpus.held)
+        record, secrets = _new_record(place, options, gpus=gpus, old=record), new_secrets()
         # Nothing of an earlier life that was not ended properly may get in the way.
         stop_processes(place)
         state.forget(place)
@@ -56,6 +63,7 @@ def prepare(place: ClusterPlace, options: ClusterOptions, step: Step) -> Launche
     state.make_place(place)
     step.done(
         f"Java {java.version}, {record.workers} workers × {record.cores} cores, {record.memory}"
+        + (f", GPUs {','.join(record.gpus)}" if record.gpus else "")
     )
     return Launcher(place, record, secrets, spark)
 
@@ -77,7 +85,7 @@ def _can_go_on(
         PreflightError: it lives, and the options ask for something else.
     """
     daemons = find_daemons(place)
-    differences = _differences(options, record)
+    differences = _differences(place, options, record)
     if daemons and differences:
         raise PreflightError(
             f"cluster {place.name!r} is up with other settings: {'; '.join(differences)}",
@@ -94,12 +102,13 @@ def _can_go_on(
     return True
 
 
-def _differences(options: ClusterOptions, record: ClusterRecord) -> list[str]:
+def _differences(place: ClusterPlace, options: ClusterOptions, record: ClusterRecord) -> list[str]:
     """What the options ask for and the record does not have; options left out ask for nothing."""
-    asked_and_is: dict[str, tuple[int | None, int]] = {
+    asked_and_is: dict[str, tuple[int | str | None, int | str]] = {
         "--workers": (options.workers, record.workers),
         "--cores-per-worker": (options.cores, record.cores),
         "--memory-per-worker": (options.memory_mib, record.memory_mib),
+        "--gpus": (_gpus_wanted(place, options), _listed(record.gpus)),
         "--master-port": (options.master_port, record.master_port),
         "--ui-port": (options.ui_port, record.ui_port),
     }
@@ -110,12 +119,30 @@ def _differences(options: ClusterOptions, record: ClusterRecord) -> list[str]:
     ]
 
 
+def _gpus_wanted(place: ClusterPlace, options: ClusterOptions) -> str | None:
+    """The GPUs that the options come to now; None where they ask for nothing, or nobody knows."""
+    if options.gpus is None:
+        return None
+    choice = machine_gpus.choose(options.gpus, place=place)
+    return None if choice.fault else _listed(choice.offered)
+
+
+def _listed(gpus: Sequence[str]) -> str:
+    return ",".join(gpus) or "none"
+
+
+def _gpus_asked(options: ClusterOptions, *, old: ClusterRecord | None) -> Wanted:
+    if options.gpus is not None:
+        return options.gpus
+    return machine_gpus.parse(old.gpus_asked) if old else "auto"
+
+
 def _before_this_boot(record: ClusterRecord) -> bool:
     return datetime.fromisoformat(record.started).timestamp() < psutil.boot_time()
 
 
 def _new_record(
-    place: ClusterPlace, options: ClusterOptions, *, old: ClusterRecord | None
+    place: ClusterPlace, options: ClusterOptions, *, gpus: Choice, old: ClusterRecord | None
 ) -> ClusterRecord:
     """A record from the options, else from the cluster that was here before, else chosen."""
     shape = plan_shape(
@@ -144,6 +171,9 @@ def _new_record(
         master_port=given["master"] or 0,
         ui_port=given["ui"] or 0,
         fixed_ports=tuple(key for key, port in given.items() if port is not None),
+        gpus=gpus.offered,
+        gpus_asked=host_gpus.written(gpus.asked),
+        gpus_fault=gpus.fault,
     )
     return with_fresh_ports(record)
 

@@ -7,7 +7,7 @@ cluster runs: addresses, ports, paths and secrets come in one dataclass.
 
 import base64
 import secrets as random_secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 _UI_FILTER = "org.apache.spark.ui.JWSFilter"
@@ -108,6 +108,16 @@ def worker_settings(cluster: ClusterSettings, *, worker: str) -> dict[str, str]:
         "spark.executor.logs.rolling.maxRetainedFiles": "3",
         # SIGPWR drains a worker: it takes no new tasks and hands its blocks on.
         "spark.decommission.enabled": "true",
+    }
+
+
+def gpu_settings(addresses: Sequence[str], *, resources: str) -> dict[str, str]:
+    """What a worker that offers GPUs has besides; `resources` is the file with their addresses."""
+    if not addresses:
+        return {}
+    return {
+        "spark.worker.resource.gpu.amount": str(len(addresses)),
+        "spark.worker.resourcesFile": resources,
     }
 
 

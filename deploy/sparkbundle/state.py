@@ -55,7 +55,9 @@ class ClusterRecord:
     (such as "1024m") are those of one worker. `ui` is the master's web address, which
     answers to a token only. `fixed_ports` are the names of the ports that the
     user gave ("master", "ui"): the others may be chosen anew. `started` is the
-    time of the first start, in UTC.
+    time of the first start, in UTC. `gpus` are the addresses of the GPUs that the workers
+    offer, all together (`machine_gpus.dealt`), `gpus_asked` what they were chosen by, and
+    `gpus_fault` why there are none where the driver failed.
     """
 
     name: str
@@ -69,6 +71,9 @@ class ClusterRecord:
     master_port: int
     ui_port: int
     fixed_ports: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+    gpus_asked: str = "auto"
+    gpus_fault: str = ""
     format: int = FORMAT
 
     @property
@@ -78,7 +83,7 @@ class ClusterRecord:
 
     def as_json(self) -> dict[str, Any]:
         """The record as a JSON object; it holds no secret."""
-        return {**asdict(self), "fixed_ports": list(self.fixed_ports)}
+        return {**asdict(self), "fixed_ports": list(self.fixed_ports), "gpus": list(self.gpus)}
 
 
 @dataclass(frozen=True)
@@ -181,11 +186,12 @@ def read_record(place: ClusterPlace) -> ClusterRecord | None:
         raise _damaged(place, str(error)) from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise _damaged(place, f"it is not of format {FORMAT}")
-    known = {field.name for field in fields(ClusterRecord)}
+    known = {field.name for field in fields(ClusterRecord)} - {"fixed_ports", "gpus"}
     try:
         return ClusterRecord(
-            **{key: item for key, item in value.items() if key in known - {"fixed_ports"}},
+            **{key: item for key, item in value.items() if key in known},
             fixed_ports=tuple(value.get("fixed_ports", ())),
+            gpus=tuple(value.get("gpus", ())),
         )
     except TypeError as error:
         raise _damaged(place, str(error)) from error

@@ -8,11 +8,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from sparkbundle.host_gpus import Wanted
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import load
 from sparkbundle.machine import parse_size
-from sparkbundle.output import Steps
-from sparkbundle.state import DEFAULT_NAME, cluster_names
+from sparkbundle.machine_gpus import parse as parse_gpus
+from sparkbundle.output import Steps, warn
+from sparkbundle.state import DEFAULT_NAME, ClusterRecord, by_name, cluster_names
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -30,6 +32,21 @@ class Size(click.ParamType[int]):
             return parse_size(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Gpus(click.ParamType[Wanted]):
+    """auto, none, a number of GPUs, or which: 0,2 or UUIDs; a comma behind a single number."""
+
+    name = "gpus"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Wanted:
+        """Fail with the usual message of a wrong option when it is none of these."""
+        try:
+            return parse_gpus(value)
+        except ValueError as error:
+            self.fail(f"{error}, or how many, auto, none", param, ctx)
 
 
 def _complete_name(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
@@ -95,3 +112,13 @@ def opened(path: Path, *, steps: Steps) -> Iterator[Hosts]:
         step.done(f"cluster {inventory.name!r}, {len(inventory.hosts)} hosts")
     with Hosts(inventory) as hosts:
         yield hosts
+
+
+def warn_of_gpus(record: ClusterRecord) -> None:
+    """Say why the workers on this machine offer no GPU, where the driver failed at their start."""
+    if record.gpus_fault:
+        named = by_name(record.name)
+        warn(
+            f"the workers offer no GPU: {record.gpus_fault} (mend the driver, then "
+            f"sparkbundle down{named} and up)"
+        )

@@ -11,6 +11,7 @@ from sparkbundle.commands.options import (
     name_option,
     only_without_inventory,
     opened,
+    warn_of_gpus,
 )
 from sparkbundle.embedded import ClusterStatus, DaemonStatus
 from sparkbundle.errors import FAILED
@@ -42,6 +43,8 @@ def status(context: click.Context, *, inventory: Path | None, name: str, as_json
         _status_of_hosts(context, inventory, as_json=as_json)
         return
     found, tables = embedded.status(name), tables_here()
+    if found.record is not None:
+        warn_of_gpus(found.record)
     well = found.healthy and not any(one.fault for one in tables)
     if as_json:
         print_json({**found.as_json(), "word_tables": [one.as_json() for one in tables]})
@@ -91,6 +94,8 @@ def _describe(daemon: DaemonStatus) -> str:
         text += f", pid {daemon.pid}"
     if daemon.cores:
         text += f", {daemon.cores} cores, {daemon.memory_mib}m"
+    if daemon.gpus:
+        text += f", GPUs {','.join(daemon.gpus)}"
     return text if daemon.state == "ALIVE" else f"{text}; log: {daemon.log}"
 
 

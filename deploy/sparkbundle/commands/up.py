@@ -6,13 +6,16 @@ import click
 
 from sparkbundle import embedded, remote
 from sparkbundle.commands.options import (
+    Gpus,
     Size,
     inventory_option,
     json_option,
     name_option,
     only_without_inventory,
     opened,
+    warn_of_gpus,
 )
+from sparkbundle.host_gpus import Wanted
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs
 from sparkbundle.plan import ClusterOptions
 from sparkbundle.remote import Deployed, UpOptions
@@ -41,6 +44,13 @@ _PORT = click.IntRange(1024, 65535)
     show_default="from the machine's",
     help="Java memory of each worker's executor, such as 1g.",
 )
+@click.option(
+    "--gpus",
+    type=Gpus(),
+    metavar="auto|none|N|0,2",
+    show_default="auto, those that are found",
+    help="NVIDIA GPUs to deal out to the workers: how many, or which.",
+)
 @click.option("--master-port", type=_PORT, show_default="a free one", help="Port of the master.")
 @click.option("--ui-port", type=_PORT, show_default="a free one", help="Port of its web page.")
 @click.option(
@@ -65,6 +75,7 @@ def up(
     workers: int | None,
     cores_per_worker: int | None,
     memory_per_worker: int | None,
+    gpus: Wanted | None,
     master_port: int | None,
     ui_port: int | None,
     min_free_disk: int,
@@ -96,6 +107,7 @@ def up(
         workers=workers,
         cores=cores_per_worker,
         memory_mib=memory_per_worker,
+        gpus=gpus,
         master_port=master_port,
         ui_port=ui_port,
         min_free_disk_mib=min_free_disk,
@@ -103,6 +115,7 @@ def up(
     )
     result = embedded.start(options, steps=Steps(total=embedded.START_STEPS))
     record = result.record
+    warn_of_gpus(record)
     if as_json:
         print_json({**record.as_json(), "changed": list(result.started)})
         return
@@ -111,6 +124,7 @@ def up(
         {
             "master": record.master,
             "workers": f"{record.workers} × {record.cores} cores, {record.memory}",
+            **({"GPUs": ",".join(record.gpus)} if record.gpus else {}),
             "settings": record.properties,
         },
     )
