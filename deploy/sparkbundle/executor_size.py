@@ -5,6 +5,7 @@ Spark itself accepts an application whose executors fit nowhere, and waits for e
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from sparkbundle.spark_settings import WorkerSize
 
@@ -19,10 +20,18 @@ def misfit(settings: Mapping[str, str], workers: Iterable[WorkerSize]) -> str:
 
     Spark: Master.canLaunchExecutor. A value that Spark will not read is left to Spark.
     """
+    return misfit_of(asked_of(settings, instead=WorkerSize(cores=1, memory_mib=0)), workers)
+
+
+def asked_of(settings: Mapping[str, str], *, instead: WorkerSize) -> WorkerSize:
+    """The executor that Spark's settings ask for; of what they do not say, `instead` has it."""
     memory = _mib(settings.get("spark.executor.memory", ""))
     cores = settings.get("spark.executor.cores", "").strip()
-    asked = WorkerSize(cores=int(cores) if cores.isdecimal() else 1, memory_mib=memory)
-    return misfit_of(asked, workers)
+    return replace(
+        instead,
+        cores=int(cores) if cores.isdecimal() else instead.cores,
+        memory_mib=memory or instead.memory_mib,
+    )
 
 
 def misfit_of(executor: WorkerSize, workers: Iterable[WorkerSize]) -> str:
@@ -30,9 +39,10 @@ def misfit_of(executor: WorkerSize, workers: Iterable[WorkerSize]) -> str:
     offers = sorted({(one.memory_mib, one.cores) for one in workers}, reverse=True)
     if any(executor.memory_mib <= memory and executor.cores <= cores for memory, cores in offers):
         return ""
-    shown = ", ".join(f"{_cores(cores)} with {memory} MiB" for memory, cores in offers[:3])
+    shown = ", ".join(f"{counted(cores, 'core')} with {memory} MiB" for memory, cores in offers[:3])
+    cores = counted(executor.cores, "core")
     return (
-        f"an executor of {_cores(executor.cores)} with {executor.memory_mib} MiB fits no worker: "
+        f"an executor of {cores} with {executor.memory_mib} MiB fits no worker: "
         f"the largest offer {shown}"
     )
 
@@ -42,5 +52,6 @@ def _mib(text: str) -> int:
     return int(int(match[1]) * _MIB[(match[2] or "m")[0].lower()]) if match else 0
 
 
-def _cores(count: int) -> str:
-    return f"{count} core" if count == 1 else f"{count} cores"
+def counted(count: int, noun: str) -> str:
+    """1 core, 2 cores."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

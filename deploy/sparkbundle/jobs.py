@@ -7,11 +7,12 @@ of a cluster, which `sparkbundle.jobs_targets` reaches. Both kinds of cluster ar
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
 from sparkbundle import errors, executor_size
 from sparkbundle.errors import PREFLIGHT, UNREACHABLE, PreflightError, SparkbundleError
+from sparkbundle.gpu_request import SENTIMENT_TASK, TASK, GpuRequest, gpu_settings
 from sparkbundle.jobs_request import SENTIMENT, JobRequest
 from sparkbundle.spark_settings import WorkerSize
 
@@ -101,11 +102,14 @@ def submit(target: Target, request: JobRequest) -> Job:
     """Send a job and start it; it runs, or has ended already, when this returns.
 
     Raises:
-        PreflightError: it asks for executors that no worker can hold.
+        PreflightError: it asks for executors that no worker can hold, or GPUs that none has.
         SparkbundleError: it could not be sent or started. Nothing of it is left then, unless
             the connection was lost: then `jobs` shows whether it was started.
     """
-    _check_executors(target, request.value.get("conf", {}))
+    if request.gpus is not None:
+        request = _with_gpus(target, request, request.gpus)
+    else:
+        _check_executors(target, request.value.get("conf", {}))
     return parse_job(_answer(target, "start", given=request.stream())["job"])
 
 
@@ -123,6 +127,32 @@ def resume(target: Target, name: str, words: Sequence[str] = ()) -> Job:
         words = [*words, _RESUME]
     given = json.dumps({"format": 1, "words": list(words)}).encode() + b"\n"
     return parse_job(_answer(target, "resume", found.id, given=[given])["job"])
+
+
+def _with_gpus(target: Target, request: JobRequest, gpus: GpuRequest) -> JobRequest:
+    """The request with Spark's settings for its GPUs, by what the workers offer now."""
+    workers = target.workers()
+    if not workers:
+        raise PreflightError(
+            f"{target.label} does not tell what its workers offer",
+            where="--gpus-per-task",
+            todo=f"sparkbundle status{target.options}    shows whether it is up",
+        )
+    packaged = request.value["app"] == SENTIMENT
+    try:
+        conf = gpu_settings(
+            gpus,
+            workers,
+            task=SENTIMENT_TASK if packaged else TASK,
+            conf=request.value.get("conf", {}),
+        )
+    except ValueError as error:
+        raise PreflightError(
+            str(error),
+            where="--gpus-per-task",
+            todo=f"ask for less; sparkbundle status{target.options} shows what there is",
+        ) from error
+    return replace(request, value={**request.value, "conf": conf})
 
 
 def _check_executors(target: Target, conf: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkbundle.errors import PreflightError
+from sparkbundle.gpu_request import GpuRequest
 from sparkbundle.inventory_keys import parse_setting
 
 SENTIMENT = "sentiment"
@@ -48,14 +49,19 @@ class JobOptions:
     files: tuple[Path, ...] = ()
     conf: tuple[str, ...] = ()
     memory_mib: int | None = None
+    gpus: GpuRequest | None = None
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A checked request: the JSON that the agent reads, and what is sent behind it."""
+    """A checked request: the JSON that the agent reads, and what is sent behind it.
+
+    `gpus`: what it asks for; the cluster that it goes to makes Spark's settings of it.
+    """
 
     value: Mapping[str, Any]
     shipped: tuple[Shipped, ...] = field(default=())
+    gpus: GpuRequest | None = None
 
     def stream(self) -> Iterator[bytes]:
         """One line of JSON, then a tar stream.
@@ -109,7 +115,8 @@ def read_request(options: JobOptions) -> JobRequest:
     value["user"] = f"{getpass.getuser()}@{socket.gethostname()}"
     request = JobRequest(value, tuple(shipping.found))
     sizes = [_size(path) for path, _ in request.entries()]
-    return JobRequest({**value, "members": len(sizes), "bytes": sum(sizes)}, request.shipped)
+    value |= {"members": len(sizes), "bytes": sum(sizes)}
+    return JobRequest(value, request.shipped, options.gpus)
 
 
 class _Shipping:

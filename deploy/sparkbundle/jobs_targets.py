@@ -18,6 +18,7 @@ from sparkbundle.hosts import Hosts, as_root
 from sparkbundle.inventory import Inventory, load
 from sparkbundle.jobs import Job, Target
 from sparkbundle.launch import Launcher, read_secrets
+from sparkbundle.master import MasterState, ask_master
 from sparkbundle.runtime import find_spark
 from sparkbundle.sessions import draining, exit_status
 from sparkbundle.spark_settings import WorkerSize
@@ -71,8 +72,13 @@ class LocalTarget:
 
     def workers(self) -> Sequence[WorkerSize]:
         """See Target."""
-        record = read_record(self.place)
-        return [WorkerSize(cores=record.cores, memory_mib=record.memory_mib)] if record else []
+        record, secrets = read_record(self.place), read_secrets(self.place)
+        if record is None or secrets is None:
+            return []
+        answer = ask_master(record.ui, ui_key=secrets.ui_key)
+        if answer is None:  # it is on its way back: its workers are known
+            return [WorkerSize(cores=record.cores, memory_mib=record.memory_mib)]
+        return _offered(answer)
 
     @property
     def remote(self) -> bool:
@@ -168,8 +174,7 @@ class RemoteTarget:
     def workers(self) -> Sequence[WorkerSize]:
         """See Target. The master itself is asked."""
         answer = ask_master_of(self.hosts)
-        found = answer.workers if answer else ()
-        return [WorkerSize(cores=one.cores, memory_mib=one.memory_mib) for one in found]
+        return _offered(answer) if answer else []
 
     @property
     def remote(self) -> bool:
@@ -218,6 +223,14 @@ class RemoteTarget:
 
     def ended(self, job: Job) -> None:
         """See Target. systemd has ended all that belongs to the unit."""
+
+
+def _offered(answer: MasterState) -> list[WorkerSize]:
+    return [
+        WorkerSize(cores=one.cores, memory_mib=one.memory_mib, gpus=len(one.gpus))
+        for one in answer.workers
+        if one.state == "ALIVE"
+    ]
 
 
 class _Sender:

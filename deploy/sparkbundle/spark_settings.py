@@ -30,10 +30,14 @@ class Secrets:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSize:
-    """What a worker offers: cores, and the Java memory of the executor that fills it."""
+    """What a worker offers: cores, and the Java memory of the executor that fills it.
+
+    `gpus`: how many, where that is asked for.
+    """
 
     cores: int
     memory_mib: int
+    gpus: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

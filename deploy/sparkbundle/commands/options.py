@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from sparkbundle.gpu_request import GpuRequest, parse_request
 from sparkbundle.host_gpus import Wanted
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import load
@@ -47,6 +48,23 @@ class Gpus(click.ParamType[Wanted]):
             return parse_gpus(value)
         except ValueError as error:
             self.fail(f"{error}, or how many, auto, none", param, ctx)
+
+
+class GpuAmount(click.ParamType[GpuRequest]):
+    """GPUs for a task: 1, 2, 0.5."""
+
+    name = "gpus"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> GpuRequest:
+        """Fail with the usual message of a wrong option when it is no such amount."""
+        if isinstance(value, GpuRequest):
+            return value
+        try:
+            return parse_request(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _complete_name(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -7,8 +7,9 @@ import click
 from sparkbundle import jobs, jobs_view
 from sparkbundle.commands.jobs import chosen
 from sparkbundle.commands.logs import show_output
-from sparkbundle.commands.options import Size, inventory_option, json_option, name_option
+from sparkbundle.commands.options import GpuAmount, Size, inventory_option, json_option, name_option
 from sparkbundle.errors import InterruptedRunError
+from sparkbundle.gpu_request import GpuRequest
 from sparkbundle.jobs import Job, Target
 from sparkbundle.jobs_request import JobOptions, JobRequest, read_request
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs, stderr_console, warn
@@ -32,6 +33,12 @@ _PATH = click.Path(path_type=Path)
     show_default="4g",
     help="Most memory of the driver, Java and Python together (with -i).",
 )
+@click.option(
+    "--gpus-per-task",
+    type=GpuAmount(),
+    help="GPUs for each task that computes on them: 1, or a part, e.g. 0.5: two tasks share one. "
+    "The job has its GPUs for itself as long as it runs.",
+)
 @inventory_option
 @name_option()
 @json_option
@@ -46,6 +53,7 @@ def submit(
     files: tuple[Path, ...],
     conf: tuple[str, ...],
     memory: int | None,
+    gpus_per_task: GpuRequest | None,
     inventory: Path | None,
     name: str,
     as_json: bool,
@@ -60,11 +68,18 @@ def submit(
     Examples:
       sparkbundle submit sentiment train @corpus model --vectors @table
       sparkbundle submit -i hosts.yml --wait report.py --day 2026-11-25
+      sparkbundle submit --gpus-per-task 1 sentiment train @corpus model --vectors @table
       sparkbundle submit --py-files lib.zip --conf spark.cores.max=2 app.py @input.csv
     """
     request = read_request(
         JobOptions(
-            app=app, words=words, py_files=py_files, files=files, conf=conf, memory_mib=memory
+            app=app,
+            words=words,
+            py_files=py_files,
+            files=files,
+            conf=conf,
+            memory_mib=memory,
+            gpus=gpus_per_task,
         )
     )
     with chosen(context, inventory=inventory, name=name) as target:

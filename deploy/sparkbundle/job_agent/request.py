@@ -79,10 +79,12 @@ def record_again(
 
 
 def write_settings(request: Mapping[str, Any], *, folder: JobFolder, settings: Settings) -> None:
-    """Write the Spark settings of a job of the user's own, and link those of the cluster."""
+    """Write the Spark settings of the job, if it has some, and link those of the cluster."""
     conf = folder.directory / "conf"
+    given = dict(request.get("conf", {}))
     if request["kind"] != SENTIMENT:
-        given = {**_quiet(settings), **request.get("conf", {})}
+        given = {**_quiet(settings), **given}
+    if given:
         path = conf / "job.properties"
         path.touch(mode=0o600)
         path.write_text("".join(f"{_escape(k)}={_escape(v)}\n" for k, v in given.items()))

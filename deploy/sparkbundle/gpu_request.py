@@ -1,0 +1,166 @@
+"""GPUs for a job: an executor for each, so that every process has the same one all its life.
+
+Spark gives an executor all its GPUs when it starts, to no other one meanwhile, and each of its
+tasks the part that the task asks for (Spark: "Custom Resource Scheduling and Configuration
+Overview"). It accepts an application whose executors fit nowhere, and waits for ever.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Final
+
+from sparkbundle.executor_size import KEYS, asked_of, counted
+from sparkbundle.spark_settings import WorkerSize
+
+TASK: Final = "spark.task.resource.gpu.amount"
+SENTIMENT_TASK: Final = "spark.sparkbundle.gpus.perTask"
+"""As the packaged job knows it: only its stages that compute on GPUs ask for them."""
+_EXECUTOR: Final = "spark.executor.resource.gpu.amount"
+_LEAST_MIB: Final = 512
+"""Spark: UnifiedMemoryManager asks for one and a half times 300 MB."""
+_GOES_ELSEWHERE: Final = {
+    # An executor is a GPU: one that fails a task is not asked again, the others do its work.
+    "spark.excludeOnFailure.enabled": "true",
+    "spark.excludeOnFailure.task.maxTaskAttemptsPerExecutor": "1",
+    "spark.excludeOnFailure.stage.maxFailedTasksPerExecutor": "1",
+    "spark.excludeOnFailure.application.maxFailedTasksPerExecutor": "1",
+    # A host has several executors, each of which may fail by itself.
+    "spark.excludeOnFailure.task.maxTaskAttemptsPerNode": "4",
+}
+
+
+@dataclass(frozen=True)
+class GpuRequest:
+    """GPUs for each task that computes on them: a whole number, or a part of one."""
+
+    per_task: Fraction
+
+    @property
+    def executor(self) -> int:
+        """GPUs of an executor."""
+        return ceil(self.per_task)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks that share an executor's GPUs at a time; each needs a core."""
+        return int(1 / self.per_task) if self.per_task < 1 else 1
+
+    def __str__(self) -> str:
+        """As Spark reads it."""
+        return f"{float(self.per_task):g}"
+
+
+def parse_request(text: str) -> GpuRequest:
+    """What --gpus-per-task says.
+
+    Raises:
+        ValueError: it is neither a whole number nor a part of one (Spark: TaskResourceRequest).
+    """
+    try:
+        amount = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"{text!r} is no number") from None
+    if amount <= 0 or (amount > 1 and amount.denominator != 1):
+        raise ValueError(f"{text} is neither a whole number of GPUs nor a part of one, like 0.5")
+    if amount < Fraction(1, 100):
+        raise ValueError(f"{text} is too small a part of a GPU: 0.01 at least")
+    return GpuRequest(amount)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The executors of a job: how many there can be at most, and the size of each."""
+
+    executors: int
+    size: WorkerSize
+
+
+def gpu_settings(
+    request: GpuRequest, workers: Sequence[WorkerSize], *, task: str, conf: Mapping[str, str]
+) -> dict[str, str]:
+    """Spark's settings for a job with GPUs; `task` is the key that a task's part goes to.
+
+    `conf`: what the user says, which is not changed.
+
+    Raises:
+        ValueError: no worker can hold such an executor, or `conf` says something else of GPUs.
+    """
+    if given := sorted(key for key in conf if ".resource.gpu." in key):
+        raise ValueError(f"--gpus-per-task and {given[0]} say the same: give one of them")
+    found = layout(request, workers, conf=conf)
+    return {
+        _EXECUTOR: str(request.executor),
+        task: str(request),
+        "spark.executor.cores": str(found.size.cores),
+        "spark.executor.memory": f"{found.size.memory_mib}m",
+        # What can be had: Spark waits half a minute for the rest of what is asked for.
+        "spark.cores.max": str(found.executors * found.size.cores),
+        **_GOES_ELSEWHERE,
+        **conf,
+    }
+
+
+def layout(
+    request: GpuRequest, workers: Sequence[WorkerSize], *, conf: Mapping[str, str]
+) -> Layout:
+    """As many executors as there are GPUs for.
+
+    Each has an even share of its worker's cores and memory, or what `conf` says.
+
+    Raises:
+        ValueError: no worker can hold one.
+    """
+    shares = [share for one in workers if (share := _share(request, one))]
+    if not shares:
+        raise ValueError(_misfit(request, workers))
+    size = WorkerSize(
+        cores=min(one.cores for one in shares),
+        memory_mib=min(one.memory_mib for one in shares),
+        gpus=request.executor,
+    )
+    size = asked_of(conf, instead=size) if any(key in conf for key in KEYS) else size
+    executors = sum(_held(size, one) for one in workers)
+    if not executors:
+        raise ValueError(f"an executor of {_shown(size)} fits no worker: {_offers(workers)}")
+    return Layout(executors=executors, size=size)
+
+
+def _share(request: GpuRequest, worker: WorkerSize) -> WorkerSize | None:
+    """What an executor on this worker can have; None where there can be none."""
+    number = min(
+        worker.gpus // request.executor,
+        worker.cores // request.tasks,
+        worker.memory_mib // _LEAST_MIB,
+    )
+    if number < 1:
+        return None
+    return WorkerSize(
+        cores=worker.cores // number, memory_mib=worker.memory_mib // number, gpus=request.executor
+    )
+
+
+def _held(size: WorkerSize, worker: WorkerSize) -> int:
+    return min(
+        worker.gpus // size.gpus, worker.cores // size.cores, worker.memory_mib // size.memory_mib
+    )
+
+
+def _misfit(request: GpuRequest, workers: Sequence[WorkerSize]) -> str:
+    most = max((one.gpus for one in workers), default=0)
+    if not most:
+        return "no worker offers a GPU"
+    if most < request.executor:
+        return f"a task asks for {request.executor} GPUs, and the most that a worker has is {most}"
+    least = WorkerSize(cores=request.tasks, memory_mib=_LEAST_MIB, gpus=request.executor)
+    return f"an executor of at least {_shown(least)} fits no worker: {_offers(workers)}"
+
+
+def _offers(workers: Sequence[WorkerSize]) -> str:
+    return "they offer " + "; ".join(_shown(one) for one in workers if one.gpus)
+
+
+def _shown(size: WorkerSize) -> str:
+    gpus = counted(size.gpus, "GPU")
+    return f"{gpus}, {counted(size.cores, 'core')} and {size.memory_mib} MiB"
