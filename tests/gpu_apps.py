@@ -1,0 +1,167 @@
+"""Applications that use GPUs as far as Spark's scheduling goes, and what must be true of their use.
+
+The GPUs are SIMULATED (tests/cluster/simulated_nvidia_smi.sh): nothing computes on them.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+RANDOM = '''
+"""SEED JOBS AMOUNTS: so many Spark jobs of random size, three at a time, and their GPUs."""
+import json, os, random, socket, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from pyspark import TaskContext
+from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import SparkSession
+
+seed, jobs = int(sys.argv[1]), int(sys.argv[2])
+amounts = [float(amount) for amount in sys.argv[3].split(",")]
+context = SparkSession.builder.getOrCreate().sparkContext
+chance = random.Random(seed)
+
+def profile(amount):
+    requests = TaskResourceRequests().cpus(1)
+    if amount:
+        requests = requests.resource("gpu", amount)
+    return ResourceProfileBuilder().require(requests).build
+
+profiles = {amount: profile(amount) for amount in amounts}
+name = context.applicationId
+
+def run(job):
+    amount, tasks, seconds = job
+    def use(_):
+        began = time.time()
+        given = TaskContext.get().resources().get("gpu")
+        time.sleep(seconds)
+        addresses = list(given.addresses) if given else []
+        yield [name, socket.gethostname(), addresses, amount, began, time.time()]
+    rows = context.parallelize(range(tasks), tasks).withResources(profiles[amount])
+    return rows.mapPartitions(use).collect()
+
+wanted = [
+    (chance.choice(amounts), chance.randint(1, 4), chance.uniform(0.02, 0.2)) for _ in range(jobs)
+]
+with ThreadPoolExecutor(3) as pool:
+    for uses in pool.map(run, wanted):
+        print("JOB", json.dumps(uses), flush=True)
+'''
+
+HELD = '''
+"""FLAG: a stage of CPUs runs to its end while all tasks of another one hold their GPUs."""
+import json, os, sys, threading, time
+from pyspark import TaskContext
+from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import SparkSession
+
+flag = sys.argv[1]
+context = SparkSession.builder.getOrCreate().sparkContext
+cpus = ResourceProfileBuilder().require(TaskResourceRequests().cpus(1)).build
+number = int(context.getConf().get("spark.cores.max")) // int(
+    context.getConf().get("spark.executor.cores"))
+
+def hold(_):
+    addresses = list(TaskContext.get().resources()["gpu"].addresses)
+    began = time.time()
+    while not os.path.exists(flag) and time.time() < began + 60:
+        time.sleep(0.05)
+    yield addresses, began, time.time()
+
+def count(numbers):
+    yield sum(numbers), "gpu" in TaskContext.get().resources(), time.time()
+
+held = []
+holding = threading.Thread(
+    target=lambda: held.extend(context.parallelize(range(number), number).barrier()
+        .mapPartitions(hold).collect()))
+holding.start()
+while not context.statusTracker().getActiveStageIds():
+    time.sleep(0.05)
+time.sleep(2)
+counted = context.parallelize(range(100), 4).withResources(cpus).mapPartitions(count).collect()
+open(flag, "w").close()
+holding.join()
+print("TOLD", json.dumps([held, counted]))
+'''
+
+VANISHING = '''
+"""Rounds of tasks that fail as CUDA does where their GPU is not there; ends when it is told to."""
+import json, os, socket, subprocess, time
+from pyspark import TaskContext
+from pyspark.sql import SparkSession
+
+context = SparkSession.builder.getOrCreate().sparkContext
+
+def compute(numbers):
+    (address,) = TaskContext.get().resources()["gpu"].addresses
+    there = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+    if f"GPU {address}:" not in there:
+        raise RuntimeError("CUDA error: no CUDA-capable device is detected (SIMULATED)")
+    time.sleep(0.3)
+    yield socket.gethostname(), sum(numbers)
+
+turn = 0
+while not os.path.exists("enough"):
+    done = context.parallelize(range(100), 6).mapPartitions(compute).collect()
+    assert sum(part for _, part in done) == 4950
+    print("ROUND", json.dumps(sorted({host for host, _ in done})), flush=True)
+    turn += 1
+'''
+
+
+@dataclass(frozen=True)
+class Use:
+    """A task: its application, its GPUs (none: it had only a core), the part of each, when."""
+
+    app: str
+    host: str
+    gpus: tuple[str, ...]
+    amount: float
+    began: float
+    ended: float
+
+
+def uses(output: str) -> list[list[Use]]:
+    """What RANDOM has printed: the tasks of each of its jobs."""
+    lines = [line for line in output.splitlines() if line.startswith("JOB ")]
+    return [
+        [Use(app, host, tuple(gpus), *rest) for app, host, gpus, *rest in json.loads(line[4:])]
+        for line in lines
+    ]
+
+
+def most_at_once(tasks: list[Use]) -> dict[tuple[str, str], float]:
+    """Of each GPU, the most that was in use at the same time: 1 is all of it."""
+    moments: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for one in tasks:
+        for gpu in one.gpus:
+            part = min(one.amount, 1.0)
+            moments[one.host, gpu] += [(one.began, part), (one.ended, -part)]
+    most = {}
+    for gpu, changes in moments.items():
+        used = most[gpu] = 0.0
+        for _, change in sorted(changes):
+            used += change
+            most[gpu] = max(most[gpu], used)
+    return most
+
+
+def apps_at_once(tasks: list[Use]) -> dict[tuple[str, str], int]:
+    """Of each GPU, how many applications had it between their first and last use of it, at most."""
+    spans: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(dict)
+    for one in tasks:
+        for gpu in one.gpus:
+            span = spans[one.host, gpu].setdefault(one.app, [one.began, one.ended])
+            span[:] = [min(span[0], one.began), max(span[1], one.ended)]
+    return {gpu: _deepest(list(apps.values())) for gpu, apps in spans.items()}
+
+
+def _deepest(spans: list[list[float]]) -> int:
+    changes: list[Any] = sorted([(a, 1) for a, _ in spans] + [(b, -1) for _, b in spans])
+    depth = deepest = 0
+    for _, change in changes:
+        depth += change
+        deepest = max(deepest, depth)
+    return deepest
