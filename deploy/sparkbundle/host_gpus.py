@@ -22,6 +22,7 @@ class Gpu:
     """A GPU or a MIG instance; what is not known is None or empty.
 
     `address`: as CUDA_VISIBLE_DEVICES takes it. `memory_mib`: all of it; `free_mib`: now.
+    `utilization`: percent of the last moment in which something ran on it.
     """
 
     address: str
@@ -30,6 +31,7 @@ class Gpu:
     driver: str
     memory_mib: int | None
     free_mib: int | None
+    utilization: int | None = None
 
 
 def devices(told: Told) -> tuple[Gpu, ...]:
@@ -137,3 +139,33 @@ def shown(addresses: Sequence[str], there: Sequence[Gpu]) -> str:
         return ",".join(addresses)
     kinds = Counter(names[address] for address in addresses)
     return " + ".join(f"{count} × {name}" for name, count in kinds.items())
+
+
+def in_use(addresses: Sequence[str], there: Sequence[Gpu], *, held: int) -> str:
+    """What is held and used of some GPUs, together: 1 held, 37 % busy, 3.1 of 24.0 GiB.
+
+    Empty, or without what is not known of all of them.
+    """
+    known = {one.uuid: one for one in there} | {one.address: one for one in there}
+    mine = [known[address] for address in addresses if address in known]
+    parts = [f"{held} held"] if held else []
+    if mine and len(mine) == len(addresses):
+        parts += [*_busy(mine), *_memory(mine)]
+    return ", ".join(parts)
+
+
+def _busy(gpus: Sequence[Gpu]) -> Iterator[str]:
+    percents = [one.utilization for one in gpus if one.utilization is not None]
+    if len(percents) == len(gpus):
+        yield f"{sum(percents) / len(gpus):.0f} % busy"
+
+
+def _memory(gpus: Sequence[Gpu]) -> Iterator[str]:
+    pairs = [
+        (one.memory_mib - one.free_mib, one.memory_mib)
+        for one in gpus
+        if one.memory_mib is not None and one.free_mib is not None
+    ]
+    if len(pairs) == len(gpus):
+        used, total = (sum(column) / 1024 for column in zip(*pairs, strict=True))
+        yield f"{used:.1f} of {total:.1f} GiB"

@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sparkbundle.errors import SparkbundleError, Trouble
 from sparkbundle.host_plan import PYTHON
@@ -12,33 +13,44 @@ from sparkbundle.inventory import Host
 _SHOWN_LINES = 12
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """A unit of systemd: whose it is, what it may write to, how its name begins.
+
+    One whose name begins like a daemon's, spark-…, has the daemons' sandbox, which hides no devices
+    on a host with GPUs (roles/base/templates/sandbox.conf.j2).
+    """
+
+    user: str
+    writes: tuple[str, ...] = ()
+    name: str = "sparkbundle-smoke"
+
+
 def run_as(
     hosts: Hosts,
     host: Host,
     words: Sequence[str],
     *,
-    user: str,
+    unit: Unit,
     script: bytes,
     environment: Mapping[str, str],
     timeout: float,
-    writes: Sequence[str] = (),
 ) -> Answer:
-    """What the runtime's Python with these `words` says, as a unit of `user` that is then gone.
+    """What the runtime's Python with these `words` says, as a unit that is then gone.
 
-    The script comes on the standard input: nothing is left behind on the host. `writes` are the
-    folders it may write to.
+    The script comes on the standard input: nothing is left behind on the host.
 
     Raises:
         SparkbundleError: the host is not reached.
     """
     properties = (
-        f"User={user}", "Group=spark", "PrivateTmp=yes", "NoNewPrivileges=yes",
+        f"User={unit.user}", "Group=spark", "PrivateTmp=yes", "NoNewPrivileges=yes",
         "ProtectSystem=strict", "ProtectHome=yes", f"RuntimeMaxSec={timeout:.0f}",
-        *(f"ReadWritePaths={path}" for path in writes),
+        *(f"ReadWritePaths={path}" for path in unit.writes),
     )  # fmt: skip
     command = [
         "systemd-run", "--quiet", "--pipe", "--wait", "--collect",
-        f"--unit=sparkbundle-smoke-{time.time_ns()}",
+        f"--unit={unit.name}-{time.time_ns()}",
         *(f"--property={one}" for one in properties),
         *(f"--setenv={key}={value}" for key, value in environment.items()),
         PYTHON, "-P", *words,

@@ -28,7 +28,8 @@ NOT_DEPLOYED = "not deployed: `up` and `add` deploy it; or take it out of the in
 class HostStatus:
     """One host: what it is for, what is wrong with it, what its worker offers.
 
-    `gpus`: the addresses that its worker offers; `gpu_devices`: all GPUs that the host has.
+    `gpus`: the addresses that its worker offers; `gpus_used`: those that executors hold;
+    `gpu_devices`: all GPUs that the host has.
     """
 
     name: str
@@ -38,6 +39,7 @@ class HostStatus:
     cores: int = 0
     memory_mib: int = 0
     gpus: tuple[str, ...] = ()
+    gpus_used: tuple[str, ...] = ()
     gpu_devices: tuple[Gpu, ...] = ()
     labels: tuple[str, ...] = ()
     word_tables: tuple[WordTable, ...] = ()
@@ -129,6 +131,7 @@ def _host(
         cores=entry.cores if entry else 0,
         memory_mib=entry.memory_mib if entry else 0,
         gpus=entry.gpus if entry else (),
+        gpus_used=entry.gpus_used if entry else (),
         gpu_devices=host_gpus.devices(told["gpus"]),
         labels=host.labels,
         word_tables=parse_tables(told["word_tables"]),

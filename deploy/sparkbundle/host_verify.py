@@ -6,15 +6,16 @@ The master's own list is asked through the SSH connection: its page is not reach
 import json
 import shlex
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sparkbundle.errors import SparkbundleError, Trouble
+from sparkbundle.gpu_verify import GpuProof, summary, to_try_again, verify_gpus
 from sparkbundle.host_mend import Mending, lost_workers
 from sparkbundle.host_plan import EVENTS, PAGE_PORT, PYTHON, ClusterPlan, HostPlan
-from sparkbundle.host_proof import failed, run_as
+from sparkbundle.host_proof import Unit, failed, run_as
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
 from sparkbundle.master import MasterState, parse_state
@@ -41,13 +42,15 @@ VERIFIED = "/var/lib/sparkbundle/verified.json"
 class Verdict:
     """The workers as the master sees them; the smoke job's tasks by worker, or why none.
 
-    `proven`: the smoke job has passed, now or since the last start of a daemon.
+    `proven`: the smoke job has passed, now or since the last start of a daemon. `gpus`: those that
+    were tried, by host.
     """
 
     workers: Mapping[str, str]
     tasks: Mapping[str, int]
     note: str = ""
     proven: bool = True
+    gpus: Mapping[str, Sequence[GpuProof]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as a JSON object."""
@@ -56,11 +59,14 @@ class Verdict:
             "smoke_tasks": dict(self.tasks),
             "note": self.note,
             "proven": self.proven,
+            "gpus": {name: [asdict(one) for one in tried] for name, tried in self.gpus.items()},
         }
 
 
 def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> Verdict:
     """Wait until every worker is there as declared, then let the smoke job prove them all.
+
+    With it the GPUs are tried. One that fails is told in the verdict, and tried again next time.
 
     Raises:
         SparkbundleError: with a row for each worker that is not.
@@ -87,12 +93,13 @@ def verify(hosts: Hosts, plan: ClusterPlan, *, steps: Steps, timeout: float) -> 
         if notebook is not None:
             verify_notebook(hosts, notebook, timeout=timeout)
             proven += ", and in a notebook"
-        given = json.dumps(starts).encode()
-        hosts.run(
-            hosts.inventory.master, f"install -m 0600 /dev/stdin {VERIFIED}", sudo=True, given=given
-        )
+        gpus = verify_gpus(hosts, plan, timeout=timeout)
+        if gpus:
+            proven += f"; {summary(gpus)}"
+        if not to_try_again(gpus):
+            _write_verified(hosts, starts)
         step.done(proven)
-    return Verdict(workers=states, tasks=tasks)
+    return Verdict(workers=states, tasks=tasks, gpus=gpus)
 
 
 def wait_ready(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> MasterState:
@@ -223,6 +230,11 @@ def _read_verified(hosts: Hosts) -> Any:
         return None
 
 
+def _write_verified(hosts: Hosts, starts: Mapping[str, str]) -> None:
+    words = f"install -m 0600 /dev/stdin {VERIFIED}"
+    hosts.run(hosts.inventory.master, words, sudo=True, given=json.dumps(starts).encode())
+
+
 def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]:
     """Run the smoke job on the master host, as users' jobs run; tasks by worker.
 
@@ -246,11 +258,10 @@ def _smoke(hosts: Hosts, plan: ClusterPlan, *, timeout: float) -> dict[str, int]
         hosts,
         hosts.inventory.master,
         ["-c", script, str(tasks), "-"],
-        user="sparkjob",
+        unit=Unit(user="sparkjob", writes=(EVENTS,)),
         script=_SMOKE_SCRIPT.read_bytes(),
         environment=environment,
         timeout=timeout,
-        writes=[EVENTS],
     )
     try:
         told = json.loads(answer.out.splitlines()[-1])

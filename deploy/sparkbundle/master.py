@@ -21,7 +21,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Worker:
     """A worker as the master sees it; memory in MiB, the addresses of its GPUs.
 
-    `cores_used`: those that executors hold, in the master's book.
+    `cores_used`, `gpus_used`: those that executors hold, in the master's book.
     """
 
     name: str
@@ -31,17 +31,22 @@ class Worker:
     web: str
     gpus: tuple[str, ...] = ()
     cores_used: int = 0
+    gpus_used: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Application:
-    """A running application; cores as many as it holds now. `note`: why it waits for ever."""
+    """A running application; cores as many as it holds now. `note`: why it waits for ever.
+
+    `gpus`: those of each of its executors.
+    """
 
     id: str
     name: str
     user: str
     cores: int
     note: str = ""
+    gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,19 +110,26 @@ def _application(value: Mapping[str, Any], workers: tuple[Worker, ...]) -> Appli
         user=value["user"],
         cores=value["cores"],
         note="" if value["cores"] or not sizes else misfit_of(executor, sizes),
+        gpus=sum(
+            one["amount"] for one in value.get("resourcesperexecutor", ()) if one["name"] == "gpu"
+        ),
     )
 
 
 def _worker(value: Mapping[str, Any]) -> Worker:
     # "worker-2-20250131120000-127.0.0.1-41231": see spark.worker.idPattern.
     named = _WORKER_ID.fullmatch(value["id"])
-    gpus = value.get("resources", {}).get("gpu", {}).get("addresses", [])
     return Worker(
         name=named["name"] if named else value["id"],
         state=value["state"],
         cores=value["cores"],
         memory_mib=value["memory"],
         web=value["webuiaddress"],
-        gpus=tuple(gpus),
+        gpus=_gpus(value.get("resources", {})),
         cores_used=value["coresused"],
+        gpus_used=_gpus(value.get("resourcesused", {})),
     )
+
+
+def _gpus(resources: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(resources.get("gpu", {}).get("addresses", ()))

@@ -6,7 +6,7 @@ from typing import Final
 
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.host_notebook import HOME, PORT, PUBLIC_UNIT, RUNTIME, TOKEN, UNIT
-from sparkbundle.host_proof import failed, run_as
+from sparkbundle.host_proof import Unit, failed, run_as
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host
 from sparkbundle.kernels import NAME
@@ -33,7 +33,7 @@ def verify_notebook(hosts: Hosts, host: Host, *, timeout: float) -> None:
         hosts,
         host,
         ["-", f"{scheme}://{HOST}:{PORT}", NAME, _CELL],
-        user="sparknote",
+        unit=Unit(user="sparknote"),
         script=_SCRIPT.read_bytes(),
         environment=environment,
         timeout=timeout,

@@ -268,7 +268,7 @@ def gpus(root: str = "/") -> "dict[str, object]":
 
 
 def described(gpu: "dict[str, str]", known: "dict[str, object]") -> "dict[str, object]":
-    """A GPU with its driver and memory; a MIG instance has a part of its card's, not told here."""
+    """A GPU with its driver, memory and use; a MIG instance has a part of its card's, not told."""
     whole = gpu["address"] == gpu["card"]
     return {
         "address": gpu["address"],
@@ -277,26 +277,31 @@ def described(gpu: "dict[str, str]", known: "dict[str, object]") -> "dict[str, o
         "driver": known.get("driver", ""),
         "memory_mib": known.get("memory_mib") if whole else None,
         "free_mib": known.get("free_mib") if whole else None,
+        "utilization": known.get("utilization") if whole else None,
     }
 
 
 def gpu_memory() -> "dict[str, dict[str, object]]":
-    """Memory and driver of each card by its number; a value that is not known is None or empty.
+    """Memory, use and driver of each card by its number; what is not known is None or empty.
 
-    The columns are described by `nvidia-smi --help-query-gpu`; what a card or a driver does not
-    tell is [N/A] there.
+    Use is the part of the last moment in which something ran on it, in percent. The columns are
+    described by `nvidia-smi --help-query-gpu`; what a card or a driver does not tell is [N/A].
     """
     said, fault = ask_nvidia(
-        "--query-gpu=index,memory.total,memory.free,driver_version",
+        "--query-gpu=index,memory.total,memory.free,utilization.gpu,driver_version",
         "--format=csv,noheader,nounits",
     )
     cards = {}  # type: dict[str, dict[str, object]]
     for line in [] if fault else said.splitlines():
         words = [word.strip() for word in line.split(",")]
-        if len(words) == 4:
-            total, free = [int(word) if word.isdigit() else None for word in words[1:3]]
-            driver = "" if words[3].startswith("[") else words[3]
-            cards[words[0]] = {"memory_mib": total, "free_mib": free, "driver": driver}
+        if len(words) == 5:
+            total, free, use = [int(word) if word.isdigit() else None for word in words[1:4]]
+            cards[words[0]] = {
+                "memory_mib": total,
+                "free_mib": free,
+                "utilization": use,
+                "driver": "" if words[4].startswith("[") else words[4],
+            }
     return cards
 
 

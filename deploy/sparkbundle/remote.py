@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sparkbundle import preflight, wheelhouse
+from sparkbundle import gpu_verify, preflight, wheelhouse
 from sparkbundle.errors import PARTLY, InterruptedRunError, PreflightError, SparkbundleError
 from sparkbundle.host_lock import locked
 from sparkbundle.host_plan import SECRETS, ClusterPlan, make_plan
@@ -199,6 +199,8 @@ def _prove(
         told = record(hosts, plan, names=done)
         step.done(f"{len(done)} hosts" if done else "nothing to do")
     _warn_of_former_settings(told, plan)
+    for text in gpu_verify.warnings(verdict.gpus):
+        warn(text)
     _report_partly(outcome, hosts)
     return verdict
 

@@ -18,9 +18,10 @@ from types import ModuleType
 import pytest
 
 from sparkbundle import host_gpus, host_status, inventory_keys, preflight, probe, resources
-from sparkbundle.commands.status import _row
+from sparkbundle.commands.status import _application, _row
+from sparkbundle.host_gpus import Gpu
 from sparkbundle.inventory import Host
-from sparkbundle.master import MasterState, Worker
+from sparkbundle.master import MasterState, Worker, parse_state
 from tests.deploy.test_host_plan import plan, properties
 from tests.deploy.test_hosts_check import HOST, MASTER, OURS, facts, problems
 
@@ -123,20 +124,22 @@ def test_the_probe_tells_of_each_gpu(driver: Driver):
         "driver": "535.247.01-SIMULATED",
         "memory_mib": 24564,
         "free_mib": 6141,
+        "utilization": 0,
     }
     assert instance.name == "SIMULATED GPU MIG 3g.20gb"
     assert instance.driver == card.driver
-    assert (instance.memory_mib, instance.free_mib) == (None, None)  # not the whole card's
+    told = (instance.memory_mib, instance.free_mib, instance.utilization)
+    assert told == (None, None, None)  # not the whole card's
 
 
 @pytest.mark.parametrize(
     ("answer", "known"),
     [
-        ("0, 23034, 22563, 550.54.15", (23034, 22563, "550.54.15")),
-        ("0, [N/A], [N/A], 580.65.06", (None, None, "580.65.06")),  # memory that is the host's
-        ("0, 23034, [Insufficient Permissions], [N/A]", (23034, None, "")),
-        ('Field "memory.free" is not a valid field to query.', (None, None, "")),
-        ("", (None, None, "")),
+        ("0, 23034, 22563, 37, 550.54.15", (23034, 22563, 37, "550.54.15")),
+        ("0, [N/A], [N/A], 0, 580.65.06", (None, None, 0, "580.65.06")),  # the host's memory
+        ("0, 23034, [Insufficient Permissions], [N/A], [N/A]", (23034, None, None, "")),
+        ('Field "memory.free" is not a valid field to query.', (None, None, None, "")),
+        ("", (None, None, None, "")),
     ],
 )
 def test_values_that_nvidia_smi_does_not_tell_do_no_harm(driver: Driver, answer: str, known: tuple):
@@ -144,7 +147,7 @@ def test_values_that_nvidia_smi_does_not_tell_do_no_harm(driver: Driver, answer:
     driver.says(f"[ $1 = -L ] && echo '{listed}' || echo '{answer}'")
     told = probe.gpus()
     (one,) = host_gpus.devices(told)
-    assert (one.memory_mib, one.free_mib, one.driver) == known
+    assert (one.memory_mib, one.free_mib, one.utilization, one.driver) == known
     assert told["addresses"] == ["0"]
     driver.says(f"[ $1 = -L ] && echo '{listed}'")  # the second question fails
     assert [one.free_mib for one in host_gpus.devices(probe.gpus())] == [None]
@@ -399,7 +402,7 @@ def test_status_names_what_differs(gpus, offered: tuple[str, ...], fault: str):
 
 def test_status_shows_gpus_by_name_and_tells_all_in_json():
     found = status_of(HOST, two(1, 2, None), "0", "MIG-1")
-    assert _row(found)[5] == "2 × NVIDIA L4"
+    assert _row(found)[5] == "2 × NVIDIA L4, 45.0 of 45.0 GiB"
     assert [one["free_mib"] for one in asdict(found)["gpu_devices"]] == [1, 2, None]
     assert asdict(found)["gpus"] == ("0", "MIG-1")
     json.dumps(asdict(found))
@@ -410,6 +413,86 @@ def test_status_shows_gpus_by_name_and_tells_all_in_json():
     other = replace(found.gpu_devices[1], name="Tesla T4")
     pair = (found.gpu_devices[0], other)
     assert host_gpus.shown(["0", "MIG-1"], pair) == "1 × NVIDIA L4 + 1 × Tesla T4"
+
+
+def card(number: int, *, free: int | None = 20992, use: int | None = 50) -> Gpu:
+    return Gpu(
+        address=str(number), uuid=f"GPU-{number}", name="NVIDIA L4", driver="550",
+        memory_mib=24576, free_mib=free, utilization=use,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("addresses", "there", "held", "says"),
+    [
+        (("0", "GPU-1"), (card(0), card(1, free=23552, use=25)), 1,
+         "1 held, 38 % busy, 4.5 of 48.0 GiB"),
+        (("1",), (card(0), card(1, use=0)), 0, "0 % busy, 3.5 of 24.0 GiB"),
+        (("0",), (card(0, use=None),), 1, "1 held, 3.5 of 24.0 GiB"),
+        (("0", "1"), (card(0), card(1, free=None)), 0, "50 % busy"),
+        (("0", "1"), (card(0), card(1, free=None, use=None)), 2, "2 held"),
+        (("0", "7"), (card(0),), 1, "1 held"),  # 7 has vanished
+        ((), (card(0),), 0, ""),
+    ],
+)  # fmt: skip
+def test_status_shows_what_is_held_and_used_as_far_as_it_is_known(
+    addresses: tuple[str, ...], there: tuple[Gpu, ...], held: int, says: str
+):
+    assert host_gpus.in_use(addresses, there, held=held) == says
+    host = host_status.HostStatus(
+        name="w", daemons=("worker",), faults=(), gpus=addresses, gpus_used=addresses[:held],
+        gpu_devices=there,
+    )  # fmt: skip
+    shown = host_gpus.shown(addresses, there)
+    assert _row(host)[5] == (f"{shown}, {says}" if says else shown)
+
+
+# Of Spark 4's master with a worker that offers two GPUs and an application that has one.
+ANSWER = {
+    "url": "spark://127.0.0.1:7077",
+    "status": "ALIVE",
+    "workers": [
+        {
+            "id": "w-20250131120000-127.0.0.1-41231",
+            "state": "ALIVE",
+            "webuiaddress": "http://127.0.0.1:8081",
+            "cores": 2,
+            "coresused": 1,
+            "memory": 600,
+            "resources": {"gpu": {"name": "gpu", "addresses": ["0", "1"]}},
+            "resourcesused": {"gpu": {"name": "gpu", "addresses": ["0"]}},
+        }
+    ],
+    "activeapps": [
+        {
+            "id": "app-20250131120000-0000",
+            "name": "mine",
+            "user": "sparkjob",
+            "cores": 1,
+            "memoryperexecutor": 500,
+            "resourcesperexecutor": [{"name": "gpu", "amount": 1}],
+        }
+    ],
+}
+
+
+def test_the_master_tells_which_gpus_are_held_and_how_many_an_executor_has():
+    told = parse_state(ANSWER)
+    worker, application = told.workers[0], told.applications[0]
+    assert (worker.gpus, worker.gpus_used) == (("0", "1"), ("0",))
+    assert _application(application) == "mine, 1 cores, sparkjob, 1 GPU an executor"
+    assert "2 GPUs an executor" in _application(replace(application, gpus=2))
+    units = {"spark-worker": {"active": "active", "enabled": "enabled"}}
+    there = facts(gpus=two(), cluster=OURS, units=units)
+    found = host_status._host(HOST, there, told, up=True)
+    assert asdict(found)["gpus_used"] == ("0",)
+    # A master that does not tell it.
+    worker = {key: value for key, value in ANSWER["workers"][0].items() if "resources" not in key}
+    plain = dict(ANSWER["activeapps"][0])
+    del plain["resourcesperexecutor"]
+    told = parse_state({**ANSWER, "workers": [worker], "activeapps": [plain]})
+    assert (told.workers[0].gpus, told.workers[0].gpus_used) == ((), ())
+    assert _application(told.applications[0]) == "mine, 1 cores, sparkjob"
 
 
 def test_a_fault_of_the_driver_is_in_the_status():

@@ -85,7 +85,9 @@ def _table(one: WordTable) -> str:
 
 def _application(one: Application) -> str:
     waits = f"; waits for ever: {one.note}" if one.note else ""
-    return f"{one.name}, {one.cores} cores, {one.user}{waits}"
+    word = "GPU" if one.gpus == 1 else "GPUs"
+    gpus = f", {one.gpus} {word} an executor" if one.gpus else ""
+    return f"{one.name}, {one.cores} cores, {one.user}{gpus}{waits}"
 
 
 def _describe(daemon: DaemonStatus) -> str:
@@ -141,6 +143,11 @@ def _not_up(found: HostsStatus) -> str:
     return f"cluster {found.name!r} is not up"
 
 
+def _gpus(host: HostStatus) -> str:
+    use = host_gpus.in_use(host.gpus, host.gpu_devices, held=len(host.gpus_used))
+    return host_gpus.shown(host.gpus, host.gpu_devices) + (use and f", {use}")
+
+
 def _row(host: HostStatus) -> tuple[object, ...]:
     return (
         host.name,
@@ -148,6 +155,6 @@ def _row(host: HostStatus) -> tuple[object, ...]:
         "+".join(host.daemons),
         host.cores or "-",
         f"{host.memory_mib}m" if host.memory_mib else "-",
-        host_gpus.shown(host.gpus, host.gpu_devices),
+        _gpus(host),
         "; ".join(host.faults) or "ALIVE",
     )

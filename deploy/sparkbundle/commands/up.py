@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sparkbundle import embedded, remote
+from sparkbundle import embedded, gpu_verify, remote
 from sparkbundle.commands.options import (
     Gpus,
     Size,
@@ -175,9 +175,12 @@ def _title(result: Deployed) -> str:
 
 def _pairs(result: Deployed) -> dict[str, object]:
     assert result.verdict is not None
-    return {
+    pairs: dict[str, object] = {
         "master": result.plan.cluster["master"],
         **result.verdict.workers,
         "smoke job": result.verdict.note
         or ", ".join(f"{name}: {count} tasks" for name, count in result.verdict.tasks.items()),
     }
+    if tried := gpu_verify.summary(result.verdict.gpus):
+        pairs["GPUs"] = tried
+    return pairs
