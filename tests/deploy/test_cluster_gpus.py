@@ -27,17 +27,21 @@ print("TOLD", json.dumps(dict(both.mapPartitions(mine).collect())))
 """
 
 
-@pytest.fixture
-def three(cli: CommandLine) -> CommandLine:
-    """The command line on a machine with three simulated GPUs."""
+def simulate(cli: CommandLine, *, gpus: int) -> CommandLine:
+    """The command line on a machine with so many simulated GPUs."""
     program = cli.home / "bin/nvidia-smi"
     program.parent.mkdir()
     program.write_text(SIMULATED.read_text())
     program.chmod(0o755)
-    (cli.home / "gpus").write_text("3\n")
+    (cli.home / "gpus").write_text(f"{gpus}\n")
     cli.env["PATH"] = f"{program.parent}{os.pathsep}{cli.env['PATH']}"
     cli.env["SIMULATED_GPUS"] = str(cli.home / "gpus")
     return cli
+
+
+@pytest.fixture
+def three(cli: CommandLine) -> CommandLine:
+    return simulate(cli, gpus=3)
 
 
 def offered(cli: CommandLine) -> dict[str, list[str]]:
