@@ -26,8 +26,6 @@ _GOES_ELSEWHERE: Final = {
     "spark.excludeOnFailure.task.maxTaskAttemptsPerExecutor": "1",
     "spark.excludeOnFailure.stage.maxFailedTasksPerExecutor": "1",
     "spark.excludeOnFailure.application.maxFailedTasksPerExecutor": "1",
-    # A host has several executors, each of which may fail by itself.
-    "spark.excludeOnFailure.task.maxTaskAttemptsPerNode": "4",
 }
 
 
