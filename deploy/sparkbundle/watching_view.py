@@ -64,7 +64,8 @@ def curve(values: Sequence[float], *, width: int = _WIDTH) -> str:
 def _start_line(event: Event, _: Course) -> str:
     workers = f"{event['workers']} worker{'s' * (event['workers'] != 1)}"
     words = f"{event['rows']:,} reviews, {event['vocabulary']:,} words"
-    return f"recipe {event['recipe']['name']}, {words}, {workers}"
+    on = " on GPUs" if event.get("device") == "cuda" else ""
+    return f"recipe {event['recipe']['name']}, {words}, {workers}{on}"
 
 
 def _round_line(event: Event, course: Course) -> str:
@@ -154,14 +155,26 @@ def _workers(last: Event) -> Table:
     for name in ("worker", "reviews", "tokens/s"):
         table.add_column(name, justify="right")
     table.add_column("time")
+    on_gpus = any("gpu" in shard for shard in last["shards"])
+    if on_gpus:
+        table.add_column("GPU")
     for number, shard in enumerate(last["shards"]):
         seconds = shard["seconds"]
         bar = "█" * max(1, round(seconds / slowest * 20))
         speed = f"{shard['tokens'] / seconds:,.0f}" if seconds else "–"
-        table.add_row(str(number), f"{shard['rows']:,}", speed, f"{bar:<20} {seconds:.1f} s")
+        gpu = [_gpu(shard["gpu"]) if "gpu" in shard else "-"] if on_gpus else []
+        table.add_row(str(number), f"{shard['rows']:,}", speed, f"{bar:<20} {seconds:.1f} s", *gpu)
     agreeing = f"{last['overhead_seconds']:.1f} s of {last['seconds']:.1f} s for agreeing"
     table.caption = f"skew {skew(last):.2f}; {agreeing}"
     return table
+
+
+def _gpu(use: Event) -> str:
+    """A GPU's name, how busy it is, and what is taken of its memory."""
+    busy = "" if use["busy"] is None else f"{use['busy']} % busy, "
+    return (
+        f"{use['name']}: {busy}{use['used_mib'] / 1024:.1f} of {use['memory_mib'] / 1024:.1f} GiB"
+    )
 
 
 def _stream(course: Course) -> Table:

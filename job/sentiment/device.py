@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor
@@ -157,20 +157,41 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
-def described(device: torch.device) -> dict[str, Any]:
-    """A GPU's name, and its memory in MiB.
+@dataclass(frozen=True, kw_only=True)
+class GpuUse:
+    """A GPU as it is used now; memory in MiB.
 
-    All of it, what anybody has taken, and the most that torch took in this process.
+    `used_mib`: by anybody; `peak_mib`: the most that torch took in this process. `busy`: the share
+    of the last moments in which it computed, in percent; None where the driver does not tell.
     """
+
+    name: str
+    memory_mib: int
+    used_mib: int
+    peak_mib: int
+    busy: int | None
+
+
+def gpu_use(device: torch.device) -> GpuUse | None:
+    """How the device is used now; None: it is no GPU."""
     if device.type == "cpu":
-        return {}
+        return None
     free, total = torch.cuda.mem_get_info(device)
-    return {
-        "name": torch.cuda.get_device_name(device),
-        "memory_mib": total >> 20,
-        "used_mib": (total - free) >> 20,
-        "peak_mib": torch.cuda.max_memory_reserved(device) >> 20,
-    }
+    return GpuUse(
+        name=torch.cuda.get_device_name(device),
+        memory_mib=total >> 20,
+        used_mib=(total - free) >> 20,
+        peak_mib=torch.cuda.max_memory_reserved(device) >> 20,
+        busy=_busy(device),
+    )
+
+
+def _busy(device: torch.device) -> int | None:
+    """By nvidia-ml-py, which knows nothing of MIG instances, and is not everywhere."""
+    try:
+        return int(torch.cuda.utilization(device))
+    except Exception:  # where it is absent, its errors have no class
+        return None
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """What a training run tells its event file, as plain values."""
 
+from dataclasses import asdict
 from typing import Any
 
 from sentiment.checkpoint import Checkpoint
@@ -50,6 +51,7 @@ def round_figures(which: Round, job: Job, result: RoundResult) -> dict[str, Any]
         "tokens_per_second": round(total.tokens / result.seconds),
         "shards": [
             {"rows": m.reviews, "tokens": m.tokens, "seconds": round(m.seconds, 3)}
+            | ({"gpu": asdict(m.gpu)} if m.gpu else {})
             for m in result.workers
         ],
     }

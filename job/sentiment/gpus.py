@@ -17,7 +17,7 @@ from pyspark import RDD, SparkContext, TaskContext
 from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
 from pyspark.sql import SparkSession
 
-from sentiment.device import CPU, DeviceConfig, GpuError, described, no_cuda, on_device
+from sentiment.device import CPU, DeviceConfig, GpuError, gpu_use, no_cuda, on_device
 from sentiment.errors import SentimentError
 from sentiment.session import cores, slots
 
@@ -131,8 +131,8 @@ def try_each(context: SparkContext, gpus: Gpus) -> list[Tried]:
         try:
             with task_device(config) as device:
                 torch.ones(1, device=device).add(1).item()
-                name = str(described(device).get("name", ""))
-            yield Tried(host, "", name)
+                use = gpu_use(device)
+            yield Tried(host, "", use.name if use else "")
         except (GpuError, RuntimeError) as error:
             text = (str(error).splitlines() or [type(error).__name__])[0]
             yield Tried(host, f"GPU {', '.join(task_addresses()) or '0'}: {text}", "")

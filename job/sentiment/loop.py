@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn import functional as F
 
-from sentiment.device import Precision, autocast, moved
+from sentiment.device import GpuUse, Precision, autocast, gpu_use, moved
 from sentiment.examples import Examples, padded, scoring_batches
 from sentiment.layers import Gradients, distribution
 from sentiment.network import SentimentNetwork
@@ -93,18 +93,21 @@ class Measured:
     overflow: Overflow | None = None
     gradients: Gradients | None = None
     """Of the last step, before clipping, where they were asked for; of several, the first ones'."""
+    gpu: GpuUse | None = None
+    """At the end of the last step, where it was made on one; of several, the last one's."""
 
     def __add__(self, other: "Measured") -> "Measured":
         """Both together; seconds add up too (they are the worker's, not the clock's)."""
         sums = {
             name: value + getattr(other, name)
             for name, value in vars(self).items()
-            if name not in {"overflow", "gradients"}
+            if name not in {"overflow", "gradients", "gpu"}
         }
         return Measured(
             **sums,
             overflow=_first(self.overflow, other.overflow),
             gradients=self.gradients or other.gradients,
+            gpu=other.gpu or self.gpu,
         )
 
     @property
@@ -167,9 +170,10 @@ def train_portion(
             measured += Measured(gradients=_gradients(network))
         steps.norms.append(_clip(network, config))
         optimizer.step()
+    use = gpu_use(network.device)  # while it is at work
     steps.wait()
     ended = time.perf_counter()
-    measured += Measured(seconds=ended - started, late_seconds=ended - late)
+    measured += Measured(seconds=ended - started, late_seconds=ended - late, gpu=use)
     return save_state(network, optimizer), measured + steps.measured(portion)
 
 

@@ -65,6 +65,10 @@ def _round(event: Event) -> Summaries:
         scalars["seconds/slowest worker"] = slowest
         scalars["seconds/worker in the middle"] = middle
         scalars["skew/slowest worker to the one in the middle"] = _ratio(slowest, middle)
+    for number, shard in enumerate(event.get("shards", [])):
+        if gpu := shard.get("gpu"):
+            scalars[f"gpu/percent busy, worker {number}"] = gpu["busy"]
+            scalars[f"gpu/percent of memory used, worker {number}"] = _percent(gpu)
     return Summaries(_step(event["round"]), _finite(scalars))
 
 
@@ -131,6 +135,10 @@ def _histogram(told: Mapping[str, Any]) -> Histogram:
 def _rest(share: float | None) -> float | None:
     """The error, of an accuracy."""
     return None if share is None else 1 - share
+
+
+def _percent(gpu: Mapping[str, Any]) -> float:
+    return 100 * float(gpu["used_mib"]) / float(gpu["memory_mib"])
 
 
 def _ratio(part: float | None, whole: float | None) -> float | None:
