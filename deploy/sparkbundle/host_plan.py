@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sparkbundle import host_gpus, host_notebook
+from sparkbundle import host_gpus, host_notebook, torch_build
 from sparkbundle.errors import PreflightError
 from sparkbundle.executor_size import misfit
 from sparkbundle.inventory import Host, Inventory
@@ -46,12 +46,16 @@ _MASTER_MIB = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class HostPlan:
-    """One host as it shall be. `gpus`: the addresses its worker shall offer."""
+    """One host as it shall be.
+
+    `gpus`: the addresses its worker shall offer; `torch_build`: the build of torch it gets.
+    """
 
     name: str
     address: str
     size: WorkerSize | None
     gpus: tuple[str, ...]
+    torch_build: str
     variables: Mapping[str, Any]
 
     def desired(self, common: str) -> str:
@@ -66,11 +70,11 @@ _OBSERVED = ("release", "java_installed")
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterPlan:
-    """The cluster as it shall be."""
+    """The cluster as it shall be; `wheelhouses` has one for each build of torch that is needed."""
 
     inventory: Inventory
     secrets: Secrets
-    wheelhouse: Wheelhouse
+    wheelhouses: Mapping[str, Wheelhouse]
     hosts: Mapping[str, HostPlan]
 
     @property
@@ -98,11 +102,24 @@ class ClusterPlan:
         """The digest of what a host shall be: roles, packages, settings, secrets, peers."""
         common = _digest(
             _roles_digest(),
-            self.wheelhouse.digest,
+            self.wheelhouse(name).digest,
+            self.alias(name),
             json.dumps(asdict(self.secrets)),
             json.dumps(self.peers),
         )
         return self.hosts[name].desired(common)
+
+    def wheelhouse(self, name: str) -> Wheelhouse:
+        """What a host installs."""
+        return self.wheelhouses[self.hosts[name].torch_build]
+
+    def alias(self, name: str) -> str:
+        """The master's release where a host has another, else nothing.
+
+        A job looks for Python on every host in the release that its driver runs from.
+        """
+        masters = self.wheelhouse(self.master.name).digest
+        return "" if self.wheelhouse(name).digest == masters else masters
 
     @property
     def peers(self) -> list[str]:
@@ -112,17 +129,24 @@ class ClusterPlan:
     def variables(self) -> dict[str, Any]:
         """What the playbooks are given; it holds secrets."""
         return {
-            "sparkbundle_hosts": {name: dict(host.variables) for name, host in self.hosts.items()},
+            "sparkbundle_hosts": {
+                name: {**host.variables, "runtime": self._runtime(name)}
+                for name, host in self.hosts.items()
+            },
             "sparkbundle_secrets": json.dumps(asdict(self.secrets)) + "\n",
             "sparkbundle_peers": self.peers,
-            "sparkbundle_runtime": {
-                "digest": self.wheelhouse.digest,
-                "requirements": str(self.wheelhouse.requirements),
-                "bundles": [
-                    {"name": one.name, "digest": one.digest, "path": str(one.path)}
-                    for one in self.wheelhouse.bundles
-                ],
-            },
+        }
+
+    def _runtime(self, name: str) -> dict[str, Any]:
+        house = self.wheelhouse(name)
+        return {
+            "digest": house.digest,
+            "alias": self.alias(name),
+            "requirements": str(house.requirements),
+            "bundles": [
+                {"name": one.name, "digest": one.digest, "path": str(one.path)}
+                for one in house.bundles
+            ],
         }
 
 
@@ -137,9 +161,13 @@ def worker_size(host: Host, facts: Facts) -> WorkerSize:
 
 
 def make_plan(
-    inventory: Inventory, facts: Mapping[str, Facts], *, secrets: Secrets, wheelhouse: Wheelhouse
+    inventory: Inventory,
+    facts: Mapping[str, Facts],
+    *,
+    secrets: Secrets,
+    wheelhouses: Mapping[str, Wheelhouse],
 ) -> ClusterPlan:
-    """Decide everything that was left open.
+    """Decide everything that was left open; `wheelhouses` has each build of torch needed.
 
     Raises:
         PreflightError: the user's Spark settings, or those of a kernel of theirs, ask for
@@ -164,14 +192,17 @@ def make_plan(
     hosts = {}
     for host in inventory.hosts:
         told = facts[host.name]
+        build = torch_build.build_of(host, told["gpus"])
+        house = wheelhouses[build]
         hosts[host.name] = HostPlan(
             name=host.name,
             address=str(told["address"]),
             size=sizes.get(host.name),
             gpus=host_gpus.offered(host, told["gpus"]),
-            variables=_variables(inventory, host, told, settings, sizes.get(host.name), wheelhouse),
+            torch_build=build,
+            variables=_variables(inventory, host, told, settings, sizes.get(host.name), house),
         )
-    return ClusterPlan(inventory=inventory, secrets=secrets, wheelhouse=wheelhouse, hosts=hosts)
+    return ClusterPlan(inventory=inventory, secrets=secrets, wheelhouses=wheelhouses, hosts=hosts)
 
 
 def _require_fit(inventory: Inventory, workers: Collection[WorkerSize]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sparkbundle import host_gpus, preflight
+from sparkbundle import host_gpus, preflight, torch_build
 from sparkbundle.errors import SparkbundleError
 from sparkbundle.host_gpus import Gpu
 from sparkbundle.host_plan import HostPlan, worker_size
@@ -157,10 +157,12 @@ def _faults(host: Host, facts: Facts, answer: MasterState | None) -> list[str]:
             address=str(facts["address"]),
             size=worker_size(host, facts),
             gpus=host_gpus.offered(host, facts["gpus"]),
+            torch_build=torch_build.build_of(host, facts["gpus"]),
             variables={},
         )
         found += [text for text in (fault(answer, plan),) if text]
     found += [what for what, _ in host_gpus.wrong(host, facts["gpus"])]
+    found += [what for what, _ in torch_build.wrong(host, facts["gpus"])]
     found += [one.fault for one in parse_tables(facts["word_tables"]) if one.fault]
     found += drift(facts)
     return found

@@ -29,7 +29,7 @@ class Host:
     `address` the one at which the other hosts reach it (None: the address that
     SSH arrives at, found by the check). `cores` and `memory_mib` are what its worker
     offers (None: chosen from what the host has), `gpus` "auto", "none", a number or
-    the addresses of those that it offers.
+    the addresses of those that it offers. `torch_build` is "auto", "cpu" or "cuda".
     """
 
     name: str
@@ -43,6 +43,7 @@ class Host:
     memory_mib: int | None = None
     gpus: str | int | tuple[str, ...] = "auto"
     labels: tuple[str, ...] = ()
+    torch_build: str = "auto"
 
     @property
     def is_master(self) -> bool:
@@ -251,6 +252,7 @@ def _host(name: str, *, groups: frozenset[str], values: Mapping[str, Any]) -> Ho
         memory_mib=values.get("spark_memory"),
         gpus=values.get("spark_gpus", "auto"),
         labels=values.get("spark_labels", ()),
+        torch_build=values.get("torch_build", "auto"),
     )
 
 

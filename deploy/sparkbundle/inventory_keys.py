@@ -16,6 +16,7 @@ from typing import Any
 from sparkbundle.errors import PreflightError
 from sparkbundle.machine import MINIMUM_MIB, parse_size
 from sparkbundle.state import cluster_place
+from sparkbundle.wheelhouse_lock import BUILDS
 
 _LAST_PORT = 65535
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -213,6 +214,12 @@ def _gpus(value: object) -> str | int | tuple[str, ...]:
     return value or "none"
 
 
+def _torch_build(value: object) -> str:
+    if value not in ("auto", *BUILDS):
+        raise ValueError(f"{_short(value)} is not auto, {' or '.join(BUILDS)}")
+    return str(value)
+
+
 def _gpu(value: object) -> str:
     address = str(value) if type(value) is int else value
     if not isinstance(address, str) or not _GPU.fullmatch(address):
@@ -336,6 +343,7 @@ KEYS = {
     "spark_memory": Key(parse=_memory, workers_only=True),
     "spark_gpus": Key(parse=_gpus, workers_only=True),
     "spark_labels": Key(parse=_labels, workers_only=True),
+    "torch_build": Key(parse=_torch_build),
     "spark_address": Key(parse=_address),
     "ansible_host": Key(parse=_ssh_host),
     "ansible_port": Key(parse=_port),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sparkbundle import host_gpus, notebook_certificate
+from sparkbundle import host_gpus, notebook_certificate, torch_build
 from sparkbundle.errors import AUTHENTICATION, PREFLIGHT, SparkbundleError, Trouble
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host, Inventory
@@ -179,6 +179,7 @@ def _host_problems(inventory: Inventory, host: Host, facts: Facts) -> Iterator[P
         ("memory", _wrong_memory),
         ("disk", _wrong_disk),
         ("gpu", _wrong_gpu),
+        ("torch", _wrong_torch),
         ("address", _wrong_address),
         ("users", _wrong_users),
         ("port", _wrong_ports),
@@ -191,6 +192,8 @@ def _host_problems(inventory: Inventory, host: Host, facts: Facts) -> Iterator[P
         yield Problem(host.name, "cluster", what, todo)
     for what, todo in host_gpus.warnings(host, facts["gpus"]):
         yield Problem(host.name, "gpu", what, todo, warning=True)
+    for what, todo in torch_build.warnings(host, facts["gpus"]):
+        yield Problem(host.name, "torch", what, todo, warning=True)
     for what, todo in _closing_ports(inventory, host, facts):
         yield Problem(host.name, "firewall", what, todo, warning=True)
 
@@ -280,6 +283,10 @@ def _wrong_disk(_host: Host, facts: Facts) -> Found:
 
 def _wrong_gpu(host: Host, facts: Facts) -> Found:
     yield from host_gpus.wrong(host, facts["gpus"])
+
+
+def _wrong_torch(host: Host, facts: Facts) -> Found:
+    yield from torch_build.wrong(host, facts["gpus"])
 
 
 def _wrong_address(_host: Host, facts: Facts) -> Found:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sparkbundle import gpu_verify, preflight, wheelhouse
+from sparkbundle import gpu_verify, preflight, torch_build, wheelhouse
 from sparkbundle.errors import PARTLY, InterruptedRunError, PreflightError, SparkbundleError
 from sparkbundle.host_lock import locked
 from sparkbundle.host_plan import SECRETS, ClusterPlan, make_plan
@@ -23,6 +23,7 @@ from sparkbundle.playbook import HostOutcome, Outcome, failure, phases
 from sparkbundle.playbook_steps import last_log, play
 from sparkbundle.preflight import Checked, Facts
 from sparkbundle.spark_settings import Secrets, new_secrets
+from sparkbundle.wheelhouse import Wheelhouse
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Deployed:
                     "changed": list(self.changed.get(name, ())),
                     **({} if host.size is None else asdict(host.size)),
                     "gpus": list(host.gpus),
+                    "torch_build": host.torch_build,
                 }
                 for name, host in self.plan.hosts.items()
             },
@@ -138,13 +140,27 @@ def _plan(hosts: Hosts, checked: Checked, steps: Steps) -> ClusterPlan:
     """The plan, with the packages brought together on this machine."""
     inventory = hosts.inventory
     master = checked.facts[inventory.master.name]
+    builds = {
+        torch_build.build_of(host, checked.facts[host.name]["gpus"]) for host in inventory.hosts
+    }
     with steps.step("prepare the runtime on this machine") as step:
-        packages = wheelhouse.prepare(
-            python=master.python, machine=str(master["machine"]), cuda=False, say=step.say
+        houses = wheelhouse.prepare_builds(
+            python=master.python,
+            machine=str(master["machine"]),
+            builds=sorted(builds),
+            say=step.say,
         )
-        step.done(f"{packages.digest}, {packages.size >> 20} MiB")
+        step.done(_shown(houses))
     secrets = read_secrets(hosts) or new_secrets()
-    return make_plan(inventory, checked.facts, secrets=secrets, wheelhouse=packages)
+    return make_plan(inventory, checked.facts, secrets=secrets, wheelhouses=houses)
+
+
+def _shown(houses: Mapping[str, Wheelhouse]) -> str:
+    """Each release with its size; with its build of torch where there are two."""
+    sizes = {build: f"{one.digest}, {one.size >> 20} MiB" for build, one in houses.items()}
+    if len(sizes) == 1:
+        return "".join(sizes.values())
+    return "; ".join(f"{build}: {size}" for build, size in sizes.items())
 
 
 def read_secrets(hosts: Hosts) -> Secrets | None:

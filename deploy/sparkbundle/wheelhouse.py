@@ -7,7 +7,7 @@ A bundle is sent to a host once; one that has not changed since is not sent agai
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,11 @@ from sparkbundle.wheelhouse_cache import (
     check_room,
     locked_cache,
 )
-from sparkbundle.wheelhouse_lock import MACHINES, Entry, Target, lines, read_lock
+from sparkbundle.wheelhouse_lock import CPU, CUDA, MACHINES, Entry, Target, lines, read_lock
 from sparkbundle.wheelhouse_pip import Builder, NotFoundHereError, Say, make_builder
 from sparkbundle.wheelhouse_zip import normalise, sha256_of
 
-__all__ = ["Bundle", "Wheelhouse", "prepare"]
+__all__ = ["Bundle", "Wheelhouse", "prepare", "prepare_builds"]
 
 _SOURCE_ONLY = "pyspark"
 _INSTALLER = "uv"
@@ -38,7 +38,7 @@ _MADE = "1"
 
 @dataclass(frozen=True, kw_only=True)
 class Wheelhouse:
-    """All wheels for hosts of one kind.
+    """All wheels for hosts of one kind, with one build of torch.
 
     `digest` names the release: the same wheels give the same digest on every controller.
     `requirements` lists each wheel with its own sha256, for the host's installer, and in
@@ -53,10 +53,23 @@ class Wheelhouse:
 
 
 def prepare(*, python: tuple[int, int], machine: str, cuda: bool, say: Say) -> Wheelhouse:
-    """Bring together what hosts with this Python and CPU architecture install.
+    """The one wheelhouse of hosts that all get the same build of torch: see `prepare_builds`.
+
+    Raises:
+        PreflightError: as `prepare_builds`.
+    """
+    build = CUDA if cuda else CPU
+    return prepare_builds(python=python, machine=machine, builds=[build], say=say)[build]
+
+
+def prepare_builds(
+    *, python: tuple[int, int], machine: str, builds: Collection[str], say: Say
+) -> dict[str, Wheelhouse]:
+    """Bring together what hosts with this Python and CPU architecture install, by torch's build.
 
     What is there from an earlier run is checked and used; what a killed run left is made anew.
-    Where pip finds torch's CPU build, it is taken, unless `cuda` is set.
+    The bundle of torch differs, the others are the same. For "cpu" the registry's CUDA build is
+    taken where pip finds no CPU build: both builds are one then.
 
     Raises:
         PreflightError: no network, no wheel for these hosts, a full disk, no venv module; no
@@ -71,15 +84,23 @@ def prepare(*, python: tuple[int, int], machine: str, cuda: bool, say: Say) -> W
     with locked_cache(say) as cache:
         maker = _Maker(cache, target)
         try:
-            bundles = tuple(maker.bundles(cuda=cuda))
+            bundles = {build: tuple(maker.bundles(cuda=build == CUDA)) for build in builds}
         finally:
             cache.clear_work()
-        digest, text = _requirements(bundles, target)
-        requirements = cache.requirements(digest, text)
+        houses = {build: _house(cache, found, target) for build, found in bundles.items()}
+        # Last: what one of the builds uses again after a long time is to stay.
         cache.remove_unused()
-    size = sum(bundle.size for bundle in bundles)
+    return houses
+
+
+def _house(cache: Cache, bundles: tuple[Bundle, ...], target: Target) -> Wheelhouse:
+    digest, text = _requirements(bundles, target)
     return Wheelhouse(
-        digest=digest, requirements=requirements, bundles=bundles, python=python, size=size
+        digest=digest,
+        requirements=cache.requirements(digest, text),
+        bundles=bundles,
+        python=target.python,
+        size=sum(bundle.size for bundle in bundles),
     )
 
 

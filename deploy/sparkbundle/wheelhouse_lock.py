@@ -11,6 +11,8 @@ from packaging.utils import canonicalize_name
 from sparkbundle.errors import PreflightError
 
 MACHINES = ("x86_64", "aarch64")
+# The builds of torch, a lock each.
+BUILDS = CPU, CUDA = ("cpu", "cuda")
 # Of Ubuntu 22.04, the oldest system with a Python that Spark takes. Each line of wheels that
 # lives today is in this list: older versions of pip do not know that a later C library
 # takes the wheels of an earlier one.

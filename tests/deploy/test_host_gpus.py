@@ -260,7 +260,7 @@ def test_a_card_that_nobody_can_use_is_a_warning_and_a_problem_where_it_is_asked
 def two(*free: int | None, **more: object) -> dict[str, object]:
     """What a host tells that has a card, and one that is cut into an instance."""
     named = {"0": "GPU-a", "MIG-1": "MIG-1", "MIG-2": "MIG-2"}
-    entry = {"name": "NVIDIA L4", "driver": "550.54.15", "memory_mib": 23034}
+    entry = {"name": "NVIDIA L4", "driver": "580.65.06", "memory_mib": 23034}
     entries = [
         {"address": address, "uuid": uuid, "free_mib": mib, **entry}
         for (address, uuid), mib in zip(named.items(), free or (None,) * 3, strict=True)

@@ -12,6 +12,7 @@ from sparkbundle.host_record import _picture, drift, is_as_deployed
 from sparkbundle.inventory import Host, Inventory
 from sparkbundle.spark_settings import Secrets, new_secrets
 from sparkbundle.wheelhouse import Wheelhouse
+from sparkbundle.wheelhouse_lock import CPU, CUDA
 from tests.deploy.test_hosts_check import HOST, MASTER, facts
 
 SECRETS = Secrets(rpc="r" * 64, ui_key="u" * 43)
@@ -20,6 +21,7 @@ BIG = replace(HOST, name="big", cores=8, memory_mib=6144, gpus="auto", labels=("
 HOUSE = Wheelhouse(
     digest="d" * 16, requirements=Path("requirements.txt"), bundles=(), python=(3, 11), size=0
 )
+CUDA_HOUSE = replace(HOUSE, digest="c" * 16, requirements=Path("cuda.txt"))
 
 
 def plan(
@@ -27,6 +29,7 @@ def plan(
     master: Host = MASTER,
     secrets: Secrets = SECRETS,
     house: Wheelhouse = HOUSE,
+    cuda: Wheelhouse = CUDA_HOUSE,
     told=None,
     **settings,
 ) -> ClusterPlan:
@@ -35,7 +38,7 @@ def plan(
         host.name: facts(address=f"10.0.0.{number}", **(told or {}).get(host.name, {}))
         for number, host in enumerate(inventory.hosts, start=4)
     }
-    return make_plan(inventory, found, secrets=secrets, wheelhouse=house)
+    return make_plan(inventory, found, secrets=secrets, wheelhouses={CPU: house, CUDA: cuda})
 
 
 def properties(text: str) -> dict[str, str]:
@@ -134,6 +137,48 @@ def test_a_change_of_the_cluster_is_one_for_every_host():
     assert more.without(["big"]).desired("w") == before.desired("w")
     # What a host has already is no part of what it shall be.
     assert plan(HOST, told={"w": {"release": "abc"}}).desired("w") == before.desired("w")
+
+
+def gpus(*addresses: str) -> dict:
+    return {"gpus": {"addresses": addresses, "devices": [], "fault": "", "note": ""}}
+
+
+def test_hosts_with_gpus_get_the_cuda_build_and_the_others_the_cpu_build():
+    one, two = replace(HOST, name="one"), replace(HOST, name="two")
+    made = plan(HOST, one, two, told={"one": gpus("0"), "two": gpus("0", "1")})
+    assert {name: host.torch_build for name, host in made.hosts.items()} == {
+        "m": "cpu", "w": "cpu", "one": "cuda", "two": "cuda"
+    }  # fmt: skip
+    given = made.variables()["sparkbundle_hosts"]
+    runtimes = {
+        name: (host["runtime"]["digest"], host["runtime"]["requirements"])
+        for name, host in given.items()
+    }
+    cpu, cuda = ("d" * 16, "requirements.txt"), ("c" * 16, "cuda.txt")
+    assert runtimes == {"m": cpu, "w": cpu, "one": cuda, "two": cuda}
+    # A job's Python is named by the release of the master's host, on every host.
+    aliases = {name: host["runtime"]["alias"] for name, host in given.items()}
+    assert aliases == {"m": "", "w": "", "one": "d" * 16, "two": "d" * 16}
+
+
+def test_a_new_release_changes_the_hosts_that_have_something_of_it():
+    one = replace(HOST, name="one")
+    told = {"one": gpus("0")}
+    before = plan(HOST, one, told=told)
+    cuda = plan(HOST, one, told=told, cuda=replace(CUDA_HOUSE, digest="f" * 16))
+    assert {n for n in before.hosts if before.desired(n) != cuda.desired(n)} == {"one"}
+    # The host with GPUs has the name of the other build only: no daemon of its is started anew.
+    cpu = plan(HOST, one, told=told, house=replace(HOUSE, digest="f" * 16))
+    assert {n for n in before.hosts if before.desired(n) != cpu.desired(n)} == {"m", "w", "one"}
+    was, now = daemons(before), daemons(cpu)
+    assert {n for n in was if was[n] == now[n]} == {"one.worker_config"}
+    other = plan(HOST, replace(one, torch_build="cpu"), told=told)
+    assert daemons(other)["one.worker_config"] != was["one.worker_config"]
+
+
+def test_builds_that_are_the_same_have_one_name():
+    made = plan(replace(HOST, gpus=1), told={"w": gpus("0")}, house=CUDA_HOUSE)
+    assert made.alias("w") == ""
 
 
 def test_what_has_changed_since_is_named():

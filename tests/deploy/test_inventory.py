@@ -89,6 +89,9 @@ def test_variables_for_ansible_are_left_to_it_but_for_the_old_names():
         ("spark_gpus: [NVIDIA L4]", "'NVIDIA L4' is no GPU"),
         ("spark_gpus: [auto]", "'auto' is no GPU"),
         ("spark_gpus: 'GPU-5d5b'", "auto, none or a number of GPUs, nor a list"),
+        ("torch_build: gpu", "'gpu' is not auto, cpu or cuda"),
+        ("torch_build: [cpu]", "['cpu'] is not auto, cpu or cuda"),
+        ("torch_buid: cpu", "did you mean 'torch_build'?"),
         ("spark_labels: fast", "is not a list"),
         ("spark_labels: [two words]", "is not a word"),
         ("spark_labels: [a, a]", "twice"),
@@ -378,6 +381,13 @@ def test_what_a_worker_offers_has_no_effect_elsewhere():
     text = SMALL.replace("    m:\n", "    m:\n      spark_cores: 2\n")
     (line,) = problems({"m": {"spark_cores": 2}}, text=text)
     assert line.startswith("hosts.yml:4: 'spark_cores' has no effect")
+
+
+def test_every_host_may_have_a_build_of_torch():
+    hosts = {"m": {"torch_build": "cuda"}}
+    found, wrong = resolve(listing(hosts), scan=scan_text(HOSTS, SMALL))
+    assert not wrong and found is not None
+    assert {host.name: host.torch_build for host in found.hosts} == {"m": "cuda", "w": "auto"}
 
 
 def test_a_file_name_that_cannot_name_a_cluster_needs_a_cluster_name():

@@ -248,6 +248,37 @@ def test_bundles_are_brought_to_a_machine_without_network(
     assert (other.said == []) is (python == (3, 11))
 
 
+def test_both_builds_share_all_bundles_but_torchs(house: House):
+    words = {"python": (3, 11), "machine": "x86_64", "say": house.said.append}
+    both = wheelhouse.prepare_builds(builds=["cpu", "cuda"], **words)
+    assert both == {"cpu": house.prepare(), "cuda": house.prepare(cuda=True)}
+    shared = [one for one in both["cpu"].bundles if one in both["cuda"].bundles]
+    assert [one.name for one in shared] == ["pyspark", "rest", "uv", "own"]
+    assert both["cpu"].digest != both["cuda"].digest
+    assert len(list(house.cache.glob("bundles/*.tar"))) == len(NAMES) + 1
+
+
+@pytest.mark.parametrize("builds", [["cpu", "cuda"], ["cuda", "cpu"]])
+def test_a_build_that_is_used_after_long_is_not_removed_for_the_other(
+    house: House, monkeypatch: pytest.MonkeyPatch, builds: list[str]
+):
+    words = {"python": (3, 11), "machine": "x86_64", "say": house.said.append}
+    made = wheelhouse.prepare_builds(builds=builds, **words)
+    long_ago = time.time() - (wheelhouse_cache.UNUSED_DAYS + 1) * 24 * 3600
+    for path in [*house.cache.glob("bundles/*.json"), *house.cache.glob("requirements/*")]:
+        os.utime(path, (long_ago, long_ago))
+    monkeypatch.setattr(wheelhouse_pip, "run_pip", None)
+    assert wheelhouse.prepare_builds(builds=builds, **words) == made
+    for one in made.values():
+        assert one.requirements.is_file() and all(bundle.path.is_file() for bundle in one.bundles)
+
+
+def test_two_builds_that_pip_finds_one_of_are_one(house: House):
+    words = {"python": (3, 12), "machine": "x86_64", "say": house.said.append}
+    both = wheelhouse.prepare_builds(builds=["cpu", "cuda"], **words)
+    assert both["cpu"] == both["cuda"]
+
+
 DRIVER = """
 import sys
 from pathlib import Path

@@ -70,11 +70,13 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(tmp_path)
 
 
-def wheels(folder: Path, uv: Path, *, own: bytes = b"A = 1\n", rest: str = "1.0") -> dict:
+def wheels(
+    folder: Path, uv: Path, *, own: bytes = b"A = 1\n", rest: str = "1.0", torch: str = "1.0"
+) -> dict:
     folder.mkdir(exist_ok=True)
     return {
         "pyspark": [make_wheel(folder, "pyspark", "1.0", more_py=b"MORE = 1\n")],
-        "torch": [make_wheel(folder, "torch", "1.0")],
+        "torch": [make_wheel(folder, "torch", torch)],
         "rest": [make_wheel(folder, n, v) for n, v in (("alpha", "1.0"), ("beta", rest))],
         "own": [make_wheel(folder, "sentiment", "0.1.0", own_py=own)],
         "uv": [Path(shutil.copy(uv, folder))],
@@ -164,6 +166,66 @@ def test_a_release_without_the_job_is_not_complete(host: Host, uv: Path):
     assert not (host.releases / digest / ".complete").exists()
 
 
+def alias(host: Host, digest: str, name: str) -> str:
+    script = resources.roles() / "runtime/files/alias_release.sh"
+    command = ["/bin/sh", script, host.releases, digest, name]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def torch_of(release: Path) -> str:
+    """The version of torch that a job finds which names its Python by this release."""
+    code = "import torch, sys; print(torch.VERSION, sys.prefix)"
+    done = subprocess.run(
+        [release / "bin/python", "-c", code], capture_output=True, text=True, check=True
+    )
+    version, prefix = done.stdout.split()
+    assert prefix == str(release)
+    return version
+
+
+def test_another_build_is_found_under_the_name_of_the_masters_release(host: Host, uv: Path):
+    cpu, of_cpu, _ = host.send(**wheels(host.root / "made", uv, torch="1.0+cpu"))
+    host.install(cpu, of_cpu)
+    cuda, of_cuda, _ = host.send(**wheels(host.root / "made", uv))
+    host.install(cuda, of_cuda)
+    there, masters = host.releases / cuda, host.releases / cpu
+    assert (torch_of(there), torch_of(masters)) == ("1.0", "1.0+cpu")
+
+    # The host had the CPU build before: its release makes room.
+    assert alias(host, cuda, cpu) == f"{cpu}: as {cuda}\n"
+    assert torch_of(masters) == "1.0"
+    assert (masters / "spark/more.py").is_file()
+    assert not (masters / ".complete").exists(), "nobody takes it for a release"
+    assert alias(host, cuda, cpu) == ""
+    assert not list(host.releases.glob(".install*"))
+
+    # The CPU build again: it is installed in the place of the name.
+    cpu, of_cpu, _ = host.send(**wheels(host.root / "made", uv, torch="1.0+cpu"))
+    host.install(cpu, of_cpu)
+    assert (torch_of(there), torch_of(masters)) == ("1.0", "1.0+cpu")
+    assert (there / ".complete").is_file()
+
+
+def prune(place: Path, *kept: str) -> list[str]:
+    script = resources.roles() / "runtime/files/prune_releases.sh"
+    command = ["/bin/sh", script, place, *kept]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not done.stderr
+    return done.stdout.split()
+
+
+def test_a_release_stays_while_its_other_name_is_needed(host: Host):
+    for digest in ("aa", "bb", "cc"):
+        (host.releases / digest / "bin").mkdir(parents=True)
+        (host.releases / digest / ".complete").touch()
+    alias(host, "aa", "a0")
+    alias(host, "bb", "b0")
+    assert prune(host.releases, "cc", "a0") == ["b0", "bb"]
+    assert (host.releases / "aa/.complete").is_file()
+    assert prune(host.releases, "aa", "cc") == ["a0"], "a name alone"
+    assert (host.releases / "aa/.complete").is_file()
+
+
 def test_releases_that_nothing_needs_are_removed(tmp_path: Path):
     names = {name: tmp_path / name for name in ("aa", "bb", "c0", "c1", "c2", "dd", "ee")}
     for release in names.values():
@@ -191,10 +253,7 @@ def test_releases_that_nothing_needs_are_removed(tmp_path: Path):
     try:
         for process in processes:
             assert process.stdout is not None and process.stdout.readline()
-        script = resources.roles() / "runtime/files/prune_releases.sh"
-        command = ["/bin/sh", script, tmp_path, "aa", "99"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert done.stdout.split() == ["bb", "dd", "ee"] and not done.stderr
+        assert prune(tmp_path, "aa", "99") == ["bb", "dd", "ee"]
     finally:
         for process in processes:
             process.communicate(b"\n")

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Remove the releases that nothing needs: not KEPT, and not used by a process of this host.
+# Remove the releases that nothing needs: not KEPT, and not used by a process of this host. What is
+# KEPT under another name (alias_release.sh) stays under both.
 #
 #   prune_releases.sh RELEASES_DIR [KEPT …]
 #
@@ -19,6 +20,13 @@ in_use() {
     grep -qsF "$1/" /proc/[0-9]*/environ /proc/[0-9]*/maps ||
         [ -n "$(find /proc/[0-9]*/fd -lname "$1/*" -print -quit 2>/dev/null)" ]
 }
+
+for name in "$@"; do
+    if target=$(readlink "$releases/$name/bin"); then
+        target=${target#../}
+        set -- "$@" "${target%/bin}"
+    fi
+done
 
 for release in "$releases"/*; do
     digest=${release##*/}
