@@ -18,6 +18,7 @@ from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import Host, Inventory
 from sparkbundle.java import MINIMUM as JAVA_MINIMUM
 from sparkbundle.spark_settings import HISTORY_PORT
+from sparkbundle.wheelhouse_lock import CUDA
 
 MASTER_PORTS = {7077: "the master", 8080: "the master's page", HISTORY_PORT: "the history server"}
 WORKER_PORTS = {7078: "the worker", 8081: "the worker's page"}
@@ -29,6 +30,8 @@ SYSTEMS = ("debian", "ubuntu")
 RESERVED_MIB = 1024
 MINIMUM_MEMORY_MIB = 512
 RUNTIME_MIB = 5 * 1024
+# torch's CUDA build: 3 GiB of wheels, of which 6 are made, beside the rest.
+CUDA_RUNTIME_MIB = 14 * 1024
 USERS_HOME = "/var/lib/sparkbundle"
 WORK_MIB = 1024
 _SYSTEMS_TODO = "use Debian 12 or later, Ubuntu 24.04 or later"
@@ -270,8 +273,10 @@ def _wrong_memory(host: Host, facts: Facts) -> Found:
         )
 
 
-def _wrong_disk(_host: Host, facts: Facts) -> Found:
-    runtime = 0 if facts["release"] else RUNTIME_MIB
+def _wrong_disk(host: Host, facts: Facts) -> Found:
+    cuda = torch_build.build_of(host, facts["gpus"]) == CUDA
+    runtime = CUDA_RUNTIME_MIB if cuda else RUNTIME_MIB
+    runtime = 0 if facts["release"] else runtime
     for path, needed in (("/opt/sparkbundle", runtime), ("/var/lib/sparkbundle", WORK_MIB)):
         free = facts["free_mib"][path]
         if free < needed:

@@ -88,11 +88,12 @@ def gpus_for(
         SentimentError: `kind` is cuda, and the job has no GPU, or its tasks can use none.
     """
     amount = per_task(context)
-    on_cpu = Gpus(wanted)
     if kind == "cpu" or (kind == "auto" and not amount):
         if amount:
             warn("--device cpu: the GPUs that the job holds are not used")
-        return on_cpu
+        if wanted.precision != CPU.precision:
+            warn(f"--precision {wanted.precision} is for GPUs: a CPU computes in {CPU.precision}")
+        return NO_GPUS
     config = replace(wanted, kind="cuda", share=min(amount, 1.0) or 1.0)
     if not amount:
         return _without_profile(context, config)
@@ -110,7 +111,7 @@ def gpus_for(
             todo="mend that: sparkbundle check; or leave --device out to use the CPU",
         )
     warn(f"{faults[0]}: the job computes on the CPU, and holds GPUs that it does not use")
-    return on_cpu
+    return NO_GPUS
 
 
 @dataclass(frozen=True)

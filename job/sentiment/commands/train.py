@@ -100,7 +100,7 @@ class _Rounds(click.ParamType[int | str]):
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Of products and activations; weights are float32.",
+    help="Of products and activations on a GPU; weights are float32.",
 )
 @click.option(
     "--deterministic/--no-deterministic",
