@@ -73,8 +73,8 @@ def on_device(config: DeviceConfig, addresses: Sequence[str] = ()) -> Iterator[t
             os.environ[VISIBLE] = ",".join(addresses)
         torch.use_deterministic_algorithms(config.deterministic)
         with torch.cuda.device(device):
-            if config.share < 1:
-                torch.cuda.set_per_process_memory_fraction(config.share, device)
+            # Set at each task: the one before in this process may have had another share.
+            torch.cuda.set_per_process_memory_fraction(config.share, device)
             yield device
     finally:
         torch.use_deterministic_algorithms(deterministic)

@@ -157,9 +157,21 @@ def _without_profile(context: SparkContext, config: DeviceConfig) -> Gpus:
 
 @contextmanager
 def task_device(config: DeviceConfig) -> Iterator[torch.device]:
-    """The device of the task that this is, as long as the block lasts."""
-    with on_device(config, task_addresses()) as device:
-        yield device
+    """The device of the task that this is, as long as the block lasts.
+
+    Raises:
+        GpuError: the task cannot use the GPU that it was given.
+        SentimentError: its share of the GPU's memory is not enough.
+    """
+    try:
+        with on_device(config, task_addresses()) as device:
+            yield device
+    except torch.OutOfMemoryError as error:
+        text = str(error).split(". ", 1)[0]
+        raise SentimentError(
+            f"{text}; {config.share:.0%} of the GPU's memory is a task's",
+            todo="give a smaller --batch-size, or tasks more of a GPU: --gpus-per-task",
+        ) from error
 
 
 def task_addresses() -> list[str]:

@@ -77,7 +77,7 @@ def test_no_gpu_is_given_twice_over_two_hundred_random_jobs(cards: Cluster, tmp_
     def run(number: int) -> list[list[Use]]:
         amount, parts, most = APPS[number]
         said = cards(
-            "submit --wait --gpus-per-task", amount, "--conf", f"spark.cores.max={most}",
+            "submit --wait", "--gpus-per-task", amount, "--conf", f"spark.cores.max={most}",
             tmp_path / "random_jobs.py", number, 25, parts,
         ).stdout  # fmt: skip
         return uses(said)
