@@ -1,6 +1,6 @@
 # Thin: each target is one command. `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-hosts test-job test-deploy hosts long lint bench lock clean
+.PHONY: help setup demo test test-hosts test-job test-deploy hosts long gpu lint bench lock clean
 BIN := .venv/bin
 
 help: ## list the targets
@@ -30,6 +30,9 @@ hosts: setup test-hosts ## every test on real hosts: LXC machines that Vagrant m
 
 long: setup ## the tests that make test leaves out: faults and places that take minutes each
 	@$(BIN)/pytest -p no:cacheprovider -m long tests
+
+gpu: setup ## the tests that need a real NVIDIA card
+	@$(BIN)/pytest -p no:cacheprovider -m gpu tests
 
 test-hosts:
 	@$(BIN)/pytest -p no:cacheprovider tests/cluster $(if $(WHICH),-m "$(WHICH)")
