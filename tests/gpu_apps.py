@@ -110,6 +110,65 @@ while not os.path.exists("enough"):
     turn += 1
 '''
 
+TRAINED = '''
+"""FOLDER: the packaged job, whose rounds and scores ask for GPUs and compute on the CPU."""
+import json, sys
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
+from sentiment.corpus import open_corpus
+from sentiment.events import EventLog
+from sentiment.gpus import NO_GPUS, Gpus, gpus_for
+from sentiment.ingest import IngestOptions, ingest
+from sentiment.model import read_model_files
+from sentiment.recipes import RECIPES, with_changes
+from sentiment.scoring import Scoring
+from sentiment.session import find_place, spark_session
+from sentiment.sources import SourceOptions, find_source
+from sentiment.strategies import settings_for
+from sentiment.train import Options, train
+from sentiment.vectors import Chunk, write_table
+
+folder = Path(sys.argv[1])
+words = [f"word{n}" for n in range(60)]
+chance = np.random.default_rng(1)
+rows = []
+for n in range(400):
+    label = n % 2
+    text = " ".join(words[i + 30 * label] for i in chance.integers(0, 30, chance.integers(5, 20)))
+    rows.append(json.dumps({"text": f"{text} {n}", "label": label}))
+(folder / "reviews.jsonl").write_text("".join(row + chr(10) for row in rows))
+vectors = chance.normal(size=(60, 8)).astype(np.float32)
+table = write_table(folder / "table", [Chunk(words, vectors)], source={"name": "made up"})
+recipe = with_changes(
+    RECIPES["quick"](), hidden=8, epochs=1, batch_size=16, min_count=1, rounds_per_epoch=2)
+place = find_place()
+settings = settings_for(place) | {
+    "spark.executor.resource.gpu.amount": "1", "spark.executor.cores": "2",
+    "spark.executor.memory": "600m", "spark.cores.max": "4"}
+with spark_session(place, name="trained", settings=settings) as spark:
+    source = find_source(str(folder / "reviews.jsonl"), SourceOptions())
+    ingest(spark, source, folder / "corpus", IngestOptions(), step=lambda _: nullcontext())
+    profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(1).resource("gpu", 1))
+    given = Gpus(profile=profile.build)
+    told = {"slots": given.slots(spark.sparkContext), "workers": given.workers(spark)}
+    for name, gpus, strategy in (
+        ("cpus", NO_GPUS, "averaging"), ("gpus", given, "averaging"), ("sums", given, "allreduce")):
+        done = train(
+            spark, corpus=open_corpus(folder / "corpus"), table=table,
+            recipe=with_changes(recipe, strategy=strategy), target=folder / name, workers=2,
+            log=EventLog(folder / f"{name}.jsonl"), options=Options(plan=False, gpus=gpus))
+        told[name] = done.digest
+    files = read_model_files(folder / "gpus")
+    for name, gpus in (("cpus", NO_GPUS), ("gpus", given)):
+        scored = Scoring(spark, files, gpus=gpus).collect_source(source)
+        told[f"scored {name}"] = float(scored.column("probability").sum())
+        told["rows"] = scored.accepted.num_rows
+print("TOLD", json.dumps(told))
+'''
+
 
 @dataclass(frozen=True)
 class Use:

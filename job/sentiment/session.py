@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from py4j.java_gateway import JavaGateway, JavaObject
+from py4j.java_gateway import JavaGateway
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
@@ -366,13 +366,12 @@ def slots(context: SparkContext, profile: ResourceProfile | None = None) -> int:
     `profile`: what each of them asks for; None: a core, or as many as spark.task.cpus says.
     """
     spark = context._jsc.sc()
+    profiles = spark.resourceProfileManager()
     if profile is None:
-        return int(spark.maxNumConcurrentTasks(_default_profile(spark)))
-    return int(spark.maxNumConcurrentTasks(profile._java_resource_profile))
-
-
-def _default_profile(spark: JavaObject) -> JavaObject:
-    return spark.resourceProfileManager().defaultResourceProfile()
+        return int(spark.maxNumConcurrentTasks(profiles.defaultResourceProfile()))
+    asked = profile._java_resource_profile
+    profiles.addResourceProfile(asked)  # else it is not known before a stage has had it
+    return int(spark.maxNumConcurrentTasks(asked))
 
 
 def _is_local(master: str) -> bool:

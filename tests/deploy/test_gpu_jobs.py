@@ -1,6 +1,8 @@
 """Jobs with GPUs on a real cluster on this machine. The GPUs are SIMULATED: nothing computes."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from sentiment.recipes import RECIPES
 from sentiment.vocabulary import Vocabulary
 from tests.deploy.conftest import CommandLine
 from tests.deploy.test_cluster_gpus import simulate
-from tests.gpu_apps import HELD
+from tests.gpu_apps import HELD, TRAINED
 
 NO_CARD = pytest.mark.skipif(
     torch.version.cuda is not None, reason="torch is the CUDA build: it says something else"
@@ -73,6 +75,22 @@ def test_auto_comes_down_to_the_cpu_and_says_so(two: CommandLine):
     assert "the job computes on the CPU, and holds GPUs that it does not use" in said
     (job,) = [job for job in two.json("jobs")["jobs"] if "scores.jsonl" in job["command"]]
     assert len((Path(job["work"]) / "scores.jsonl").read_text().splitlines()) == len(REVIEWS)
+
+
+def test_rounds_and_scores_that_ask_for_gpus_come_to_the_same(two: CommandLine, tmp_path: Path):
+    """All but CUDA itself: the tasks get their GPUs, and compute on the CPU."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINED, str(tmp_path)],
+        env=two.env, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("TOLD ")]
+    told = json.loads(line.removeprefix("TOLD "))
+    assert told["slots"] == told["workers"] == 2, "a task a GPU; there are four cores"
+    assert told["gpus"] == told["cpus"]
+    assert told["sums"] != told["cpus"]
+    assert told["rows"] == 400
+    assert told["scored gpus"] == told["scored cpus"]
 
 
 def test_more_than_there_are_is_refused_at_once(two: CommandLine):
