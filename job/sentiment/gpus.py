@@ -138,6 +138,8 @@ def try_each(context: SparkContext, gpus: Gpus) -> list[Tried]:
             text = (str(error).splitlines() or [type(error).__name__])[0]
             yield Tried(host, f"GPU {', '.join(task_addresses()) or '0'}: {text}", "")
 
+    # Spark begins a job when all executors that it asks for are there, or after a while with some.
+    context.parallelize(range(1), 1).count()
     number = max(1, gpus.slots(context))
     tasks = gpus.given_to(context.parallelize(range(number), number))
     return tasks.barrier().mapPartitions(try_one).collect()
