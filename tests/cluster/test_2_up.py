@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,8 +124,8 @@ def test_a_job_that_takes_too_much_memory_does_not_take_the_worker_with_it(
 
 
 @pytest.fixture(scope="module")
-def asked(cluster: Cluster) -> Iterator[dict[str, list[str]]]:
-    """What `up` changes, by host, for three wishes at once; and back.
+def asked(cluster: Cluster) -> Iterator[dict[str, Any]]:
+    """What `up` tells, as JSON, of three wishes at once; and back.
 
     A setting of Spark's for the master's drivers, an open port on every host, and on worker-2 two
     simulated GPUs: a program in nvidia-smi's place, good for scheduling only.
@@ -137,7 +138,7 @@ def asked(cluster: Cluster) -> Iterator[dict[str, list[str]]]:
     root("worker-2", f"echo 2 > /etc/simulated-gpus; ln -s {link}")
     try:
         told = cluster.json("up")
-        yield {name: host["changed"] for name, host in told["hosts"].items()}
+        yield told
     finally:
         root("worker-2", "rm -f /usr/local/bin/nvidia-smi /etc/simulated-gpus")
         cluster.write_inventory()
@@ -145,14 +146,15 @@ def asked(cluster: Cluster) -> Iterator[dict[str, list[str]]]:
     cluster.invariant()
 
 
-def test_the_users_own_settings_reach_the_jobs(asked: dict[str, list[str]]):
+def test_the_users_own_settings_reach_the_jobs(asked: dict[str, Any]):
     # The firewall's rules are written and loaded on each host; the setting is the master's.
-    assert [len(asked[name]) for name in ("master", "worker-1")] == [3, 2]
+    changed = [len(asked["hosts"][name]["changed"]) for name in ("master", "worker-1")]
+    assert changed == [3, 2]
     settings = root("master", "cat /etc/sparkbundle/spark-defaults.conf")
     assert "spark.sql.shuffle.partitions=7\n" in settings
 
 
-def test_open_ports_of_the_inventory_stay_open(asked: dict[str, list[str]]):
+def test_open_ports_of_the_inventory_stay_open(asked: dict[str, Any]):
     probe = "timeout 3 bash -c '</dev/tcp/{}/{}' && echo open || echo closed"
     for port, expected in ((8088, "open\n"), (8089, "closed\n")):
         root("worker-1", f"systemd-run --unit=web python3 -m http.server {port}")
@@ -175,6 +177,11 @@ print("GPUS", json.dumps(sc.parallelize([0], 1).mapPartitions(mine).collect()))
 
 
 def test_simulated_gpus_are_offered_and_given_to_tasks(cluster: Cluster, asked, tmp_path):
+    # The program that proves a GPU ran for each, in the sandbox: it can do nothing with these.
+    proofs = asked["verified"]["gpus"]
+    assert proofs.keys() == {"worker-2"}
+    assert [one["address"] for one in proofs["worker-2"]] == ["0", "1"]
+    assert {one["error"] for one in proofs["worker-2"]} == {"torch's build has no CUDA"}
     told = {host["name"]: host for host in cluster.json("status")["hosts"]}
     assert told["worker-2"]["gpus"] == ["0", "1"]
     assert told["worker-1"]["gpus"] == []
