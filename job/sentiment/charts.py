@@ -313,6 +313,8 @@ class EventChart:
 def training(path: Path | str, *, most: int | None = None) -> EventChart:
     """Loss and error in training and validation, and tokens a second, by round.
 
+    Of a run on GPUs, if its file tells so already, also how busy the idlest of them is.
+
     `path` is the event file of `sentiment train`, MODEL.events.jsonl; `most` as in `new_max`.
     """
     loss = {"training": "train_loss", "validation": "validation_loss"}
@@ -322,6 +324,8 @@ def training(path: Path | str, *, most: int | None = None) -> EventChart:
         Panel("error", error, ".0%"),
         Panel("tokens a second", {"training": "tokens_per_second"}),
     ]
+    if _on_gpus(Path(path)):
+        panels.append(Panel("GPU busy", {"the idlest": "gpu_busy"}, ".0%"))
     chart = Chart("round", panels, most=most)
     return EventChart(path, chart=chart, rows_of=_training_rows)
 
@@ -340,6 +344,21 @@ def stream(path: Path | str, *, most: int | None = 500) -> EventChart:
     return EventChart(path, chart=chart, rows_of=_stream_rows)
 
 
+def _on_gpus(path: Path) -> bool:
+    """Whether an event file tells of a run on GPUs; one that is no such file is told by `draw`."""
+    try:
+        return any(event.get("device") == "cuda" for event in read_events(path))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _gpu_busy(event: Event) -> float | None:
+    """The share of time in which the idlest GPU of a round computes, as far as that is known."""
+    told = [shard["gpu"]["busy"] for shard in event.get("shards", []) if shard.get("gpu")]
+    known = [busy for busy in told if busy is not None]
+    return min(known) / 100 if known else None
+
+
 def _training_rows(events: Sequence[Event]) -> pd.DataFrame:
     """A row a round; where an epoch ended, with its validation. A round made again counts last."""
     names = ("train_loss", "train_error", "tokens_per_second", "validation_loss")
@@ -349,9 +368,11 @@ def _training_rows(events: Sequence[Event]) -> pd.DataFrame:
         for part in ("train", "validation"):
             if f"{part}_accuracy" in event:
                 row[f"{part}_error"] = 1 - event[f"{part}_accuracy"]
+        if event["event"] == "round":
+            row["gpu_busy"] = _gpu_busy(event)
         if event["event"] in ("round", "epoch"):
             rounds.setdefault(event["round"], {"round": event["round"]}).update(row)
-    columns = ["round", *names, "validation_error"]
+    columns = ["round", *names, "validation_error", "gpu_busy"]
     return pd.DataFrame([rounds[number] for number in sorted(rounds)], columns=columns)
 
 

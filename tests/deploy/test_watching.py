@@ -54,6 +54,19 @@ def drawn(course: Course) -> str:
     return text
 
 
+def test_the_gpu_of_each_worker_is_shown():
+    course, last = Course(), round_(1)
+    use = {"name": "NVIDIA L4", "busy": 97, "used_mib": 3174, "memory_mib": 23034}
+    last["shards"][0]["gpu"] = use
+    last["shards"][1]["gpu"] = use | {"busy": None}
+    for event in (started() | {"device": "cuda"}, last):
+        course.add(event)
+    shown = drawn(course)
+    assert "2 workers on GPUs" in shown
+    assert "NVIDIA L4: 97 % busy, 3.1 of 22.5 GiB" in shown
+    assert "NVIDIA L4: 3.1 of 22.5 GiB" in shown
+
+
 def test_a_run_that_goes_on_from_its_checkpoint_shows_each_round_once():
     course = Course()
     for event in (started(), *map(round_, range(1, 5)), epoch(1, after=4), round_(5), round_(6)):

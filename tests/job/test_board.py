@@ -41,6 +41,7 @@ def start(log: EventLog, *, made: int = 0) -> None:
 
 def round_(log: EventLog, number: int, *, loss: float = 0.5) -> None:
     shards = [{"rows": 50, "tokens": 900, "seconds": seconds} for seconds in (1.0, 2.0, 3.0)]
+    shards[1] |= {"gpu": {"busy": 97, "used_mib": 250, "memory_mib": 1000}}
     log.write(
         "round", round=number, train_loss=loss, train_accuracy=0.75, gradient_norm=0.25,
         learning_rate=0.125, tokens_per_second=600, seconds=3.5, overhead_seconds=0.5,
@@ -111,6 +112,7 @@ def test_a_trainings_figures_are_read_back_at_their_rounds(board: Board, tmp_pat
         "skew/slowest worker to the one in the middle": 1.5, "loss/validation": 0.25,
         "error/validation": 0.125, "weight_norm/output.weight": 1.5,
         "gradient_norm/output.weight": 0.25,
+        "gpu/percent busy, worker 1": 97, "gpu/percent of memory used, worker 1": 25,
     }  # fmt: skip
     assert {tag: read.Scalars(tag)[-1].value for tag in read.Tags()["scalars"]} == expected
     assert {read.Scalars(tag)[-1].step for tag in expected} == {2}

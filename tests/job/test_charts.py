@@ -161,6 +161,17 @@ def test_a_training_is_drawn_from_its_file_and_other_events_are_passed_over(tmp_
     assert training_lines(charts.training(log.path, most=1).draw())["loss training"] == [(2, 0.25)]
 
 
+def test_a_training_on_gpus_shows_how_busy_the_idlest_is(tmp_path):
+    uses = [{"gpu": {"busy": busy}} for busy in (97, 40, None)]
+    with event_log(tmp_path / "events.jsonl") as log:
+        log.write("start", rounds_made=0, device="cuda")
+        log.write("round", **round_of(1, 0.5), shards=uses)
+        log.write("round", **round_of(2, 0.5), shards=[{"gpu": {"busy": None}}])
+    traces = charts.training(log.path).draw().chart.figure.data
+    (busy,) = [trace for trace in traces if trace.xaxis == "x4"]
+    assert [*zip(busy.x, busy.y, strict=True)] == [(1, 0.4)]
+
+
 def test_the_rounds_of_a_resumed_training_count_once(tmp_path):
     path = tmp_path / "events.jsonl"
     with event_log(path) as log:
