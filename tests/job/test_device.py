@@ -4,7 +4,10 @@ Tests marked `gpu` need a real card; `make gpu` runs them.
 """
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ from sentiment.rounds import Round, run_round, trained_network
 
 from .test_rounds import separable, small_job
 
+ROOT = Path(__file__).parents[2]
 CUDA = DeviceConfig(kind="cuda")
 UUID = "GPU-5d5ba0d6-1f2e-4c55-8bba-2d9d2d8b4f10"
 WITHOUT = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -73,6 +77,14 @@ def test_without_cuda_it_is_said_and_nothing_stays_changed(monkeypatch: pytest.M
         pytest.fail("there is no GPU")
     assert os.environ[device.VISIBLE] == "7"
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_where_there_is_torch_and_no_spark_the_loop_and_scoring_are_there():
+    """A machine with a card may have no more than torch, numpy, pyarrow and safetensors."""
+    absent = ("pyspark", "py4j", "click", "rich", "gensim", "pandas", "psutil")
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent})); import tests.bench.gpu"
+    done = subprocess.run([sys.executable, "-c", program, ""], check=False, cwd=ROOT)
+    assert done.returncode == 0
 
 
 def rounds(config: DeviceConfig, name: str, *, number: int = 3, **changes: object) -> bytes:
