@@ -16,7 +16,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CUDA = re.compile(r"^(torch==|nvidia-|cuda-|triton)")
+# Not nvidia-ml-py, which asks a driver, where there is one: it goes with both builds.
+CUDA = re.compile(r"^(torch==|nvidia-(?!ml-py)|cuda-|triton)")
 # The CPU build for CPython 3.11 on x86_64.
 TORCH_CPU_HASH = "sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
 
