@@ -17,7 +17,7 @@ from sparkbundle.spark_settings import WorkerSize
 TASK: Final = "spark.task.resource.gpu.amount"
 SENTIMENT_TASK: Final = "spark.sparkbundle.gpus.perTask"
 """As the packaged job knows it: only its stages that compute on GPUs ask for them."""
-_EXECUTOR: Final = "spark.executor.resource.gpu.amount"
+EXECUTOR: Final = "spark.executor.resource.gpu.amount"
 _LEAST_MIB: Final = 512
 """Spark: UnifiedMemoryManager asks for one and a half times 300 MB."""
 _GOES_ELSEWHERE: Final = {
@@ -42,7 +42,7 @@ class GpuRequest:
 
     @property
     def tasks(self) -> int:
-        """Tasks that share an executor's GPUs at a time; each needs a core."""
+        """Tasks that have room on an executor's GPUs at a time; each needs a core, too."""
         return int(1 / self.per_task) if self.per_task < 1 else 1
 
     def __str__(self) -> str:
@@ -62,6 +62,8 @@ def parse_request(text: str) -> GpuRequest:
         raise ValueError(f"{text!r} is no number") from None
     if amount <= 0 or (amount > 1 and amount.denominator != 1):
         raise ValueError(f"{text} is neither a whole number of GPUs nor a part of one, like 0.5")
+    if Fraction(1, 2) < amount < 1:
+        raise ValueError(f"{text}: of a GPU a task gets one half at most, or all of it")
     if amount < Fraction(1, 100):
         raise ValueError(f"{text} is too small a part of a GPU: 0.01 at least")
     return GpuRequest(amount)
@@ -89,7 +91,7 @@ def gpu_settings(
         raise ValueError(f"--gpus-per-task and {given[0]} say the same: give one of them")
     found = layout(request, workers, conf=conf)
     return {
-        _EXECUTOR: str(request.executor),
+        EXECUTOR: str(request.executor),
         task: str(request),
         "spark.executor.cores": str(found.size.cores),
         "spark.executor.memory": f"{found.size.memory_mib}m",
@@ -125,13 +127,28 @@ def layout(
     return Layout(executors=executors, size=size)
 
 
+def idle(request: GpuRequest, workers: Sequence[WorkerSize], *, conf: Mapping[str, str]) -> str:
+    """What of the GPUs the job cannot use for want of cores or memory; empty if nothing.
+
+    Raises:
+        ValueError: as `layout`.
+    """
+    found = layout(request, workers, conf=conf)
+    used, there = found.executors * request.executor, sum(one.gpus for one in workers)
+    size = f"an executor has {counted(found.size.cores, 'core')} and {found.size.memory_mib} MiB"
+    if used < there:
+        return f"{used} of {there} GPUs can be used: {size}, and the workers have no more"
+    if found.size.cores < request.tasks:
+        return (
+            f"{counted(found.size.cores, 'task')} at a time on a GPU, which has room for "
+            f"{request.tasks}: {size}"
+        )
+    return ""
+
+
 def _share(request: GpuRequest, worker: WorkerSize) -> WorkerSize | None:
     """What an executor on this worker can have; None where there can be none."""
-    number = min(
-        worker.gpus // request.executor,
-        worker.cores // request.tasks,
-        worker.memory_mib // _LEAST_MIB,
-    )
+    number = min(worker.gpus // request.executor, worker.cores, worker.memory_mib // _LEAST_MIB)
     if number < 1:
         return None
     return WorkerSize(
@@ -151,7 +168,7 @@ def _misfit(request: GpuRequest, workers: Sequence[WorkerSize]) -> str:
         return "no worker offers a GPU"
     if most < request.executor:
         return f"a task asks for {request.executor} GPUs, and the most that a worker has is {most}"
-    least = WorkerSize(cores=request.tasks, memory_mib=_LEAST_MIB, gpus=request.executor)
+    least = WorkerSize(cores=1, memory_mib=_LEAST_MIB, gpus=request.executor)
     return f"an executor of at least {_shown(least)} fits no worker: {_offers(workers)}"
 
 

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from sparkbundle import errors, executor_size
 from sparkbundle.errors import PREFLIGHT, UNREACHABLE, PreflightError, SparkbundleError
-from sparkbundle.gpu_request import SENTIMENT_TASK, TASK, GpuRequest, gpu_settings
+from sparkbundle.gpu_request import EXECUTOR, SENTIMENT_TASK, TASK, GpuRequest, gpu_settings, idle
 from sparkbundle.jobs_request import SENTIMENT, JobRequest
+from sparkbundle.output import warn
 from sparkbundle.spark_settings import WorkerSize
 
 RUNNING = "RUNNING"
@@ -138,27 +139,32 @@ def _with_gpus(target: Target, request: JobRequest, gpus: GpuRequest) -> JobRequ
             where="--gpus-per-task",
             todo=f"sparkbundle status{target.options}    shows whether it is up",
         )
-    packaged = request.value["app"] == SENTIMENT
+    task = SENTIMENT_TASK if request.value["app"] == SENTIMENT else TASK
+    given = request.value.get("conf", {})
     try:
-        conf = gpu_settings(
-            gpus,
-            workers,
-            task=SENTIMENT_TASK if packaged else TASK,
-            conf=request.value.get("conf", {}),
-        )
+        conf = gpu_settings(gpus, workers, task=task, conf=given)
+        if unused := idle(gpus, workers, conf=given):
+            warn(unused)
     except ValueError as error:
         raise PreflightError(
             str(error),
             where="--gpus-per-task",
-            todo=f"ask for less; sparkbundle status{target.options} shows what there is",
+            todo=f"sparkbundle status{target.options}    shows what there is",
         ) from error
     return replace(request, value={**request.value, "conf": conf})
 
 
 def _check_executors(target: Target, conf: Mapping[str, str]) -> None:
-    if not any(key in conf for key in executor_size.KEYS):
+    if not any(key in conf for key in (*executor_size.KEYS, EXECUTOR)):
         return
     workers = target.workers()
+    most, gpus = max((one.gpus for one in workers), default=0), conf.get(EXECUTOR, "0")
+    if workers and gpus.isdecimal() and int(gpus) > most:
+        raise PreflightError(
+            f"an executor asks for {gpus} GPUs, and the most that a worker has is {most}",
+            where=f"--conf {EXECUTOR}",
+            todo="ask for less, or leave it out",
+        )
     if workers and (why := executor_size.misfit(conf, workers)):
         raise PreflightError(why, where="--conf", todo="ask for less, or leave it out")
 

@@ -192,9 +192,11 @@ def ask_nvidia(*words: str) -> "tuple[str, str]":
         return "", "nvidia-smi fails: %s" % error
     try:
         said = process.communicate(timeout=NVIDIA_SECONDS)[0].decode(errors="replace").strip()
-    except subprocess.TimeoutExpired:
+    except BaseException as error:  # Ctrl-C, too: it is in a session of its own
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
         # Waited for a moment only: what hangs inside the kernel does not end when it is killed.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)

@@ -108,7 +108,7 @@ def gpus_for(
     if kind == "cuda":
         raise SentimentError(
             f"--device cuda: {faults[0]}",
-            todo="mend that: sparkbundle check; or leave --device out to use the CPU",
+            todo="mend that, or leave --device out to use the CPU",
         )
     warn(f"{faults[0]}: the job computes on the CPU, and holds GPUs that it does not use")
     return NO_GPUS

@@ -285,6 +285,8 @@ def main() -> None:
     if given.command == "prepare":
         prepare(given.data, recipe=given.recipe)
         return
+    if not given.data.is_file():
+        parser.error(f"there is no file {given.data}: make it with `prepare`")
     data = read(given.data, rows=given.rows)
     told = run(data, given.device, runs=given.runs, epochs=given.epochs)
     print(json.dumps(told))

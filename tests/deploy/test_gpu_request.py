@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkbundle.gpu_request import GpuRequest, gpu_settings, layout, parse_request
+from sparkbundle.gpu_request import GpuRequest, gpu_settings, idle, layout, parse_request
 from sparkbundle.spark_settings import WorkerSize
 
 
@@ -18,7 +18,7 @@ def settings(text: str, workers: list[WorkerSize], **conf: str) -> dict[str, str
     return gpu_settings(parse_request(text), workers, task="t", conf=conf)
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "0.001", "x", "1/0", "", "nan"])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "0.7", "0.001", "x", "1/0", "", "nan"])
 def test_what_is_no_amount_is_refused(text: str):
     with pytest.raises(ValueError, match=r"number|GPU"):
         parse_request(text)
@@ -39,7 +39,7 @@ def test_an_amount_tells_how_many_tasks_share(text: str, executor: int, tasks: i
         ("1", [worker(4)], 4, 2, 8),
         ("2", [worker(1), worker(5)], 2, 4, 16),
         ("0.5", [worker(2, cores=4)], 2, 2, 16),
-        ("0.25", [worker(2, cores=4)], 1, 4, 32),  # four tasks at a time need four cores
+        ("0.25", [worker(2, cores=4)], 2, 2, 16),
         ("1", [worker(8, cores=2)], 2, 1, 16),
     ],
 )
@@ -70,7 +70,7 @@ def test_what_the_user_says_stays():
     [
         ("1", [worker(0)], {}, "no worker offers a GPU"),
         ("4", [worker(2), worker(1)], {}, "asks for 4 GPUs, and the most that a worker has is 2"),
-        ("0.1", [worker(1, cores=4)], {}, "at least 1 GPU, 10 cores and 512 MiB fits no worker"),
+        ("1", [WorkerSize(cores=4, memory_mib=400, gpus=1)], {}, "at least 1 GPU, 1 core and 512"),
         ("1", [worker(1)], {"spark.executor.memory": "64g"}, "fits no worker: they offer 1 GPU, 8"),
         ("1", [worker(1)], {"spark.task.resource.gpu.amount": "1"}, "say the same"),
     ],
@@ -78,6 +78,22 @@ def test_what_the_user_says_stays():
 def test_what_cannot_be_had_is_refused(text, workers, conf, why):
     with pytest.raises(ValueError, match=why):
         gpu_settings(parse_request(text), workers, task="t", conf=conf)
+
+
+@pytest.mark.parametrize(
+    ("text", "workers", "said"),
+    [
+        ("1", [worker(2)], ""),
+        ("0.5", [worker(2, cores=4)], ""),
+        ("1", [worker(8, cores=2)], "2 of 8 GPUs can be used: an executor has 1 core and"),
+        ("1", [worker(1), worker(2, cores=1)], "2 of 3 GPUs can be used"),
+        ("2", [worker(3)], "2 of 3 GPUs can be used"),
+        ("0.25", [worker(2, cores=4)], "2 tasks at a time on a GPU, which has room for 4"),
+    ],
+)
+def test_what_of_the_gpus_is_idle_is_told(text: str, workers: list[WorkerSize], said: str):
+    told = idle(parse_request(text), workers, conf={})
+    assert told.startswith(said) and bool(told) == bool(said)
 
 
 @given(
@@ -94,7 +110,7 @@ def test_executors_never_take_more_than_there_is(workers: list[WorkerSize], amou
     try:
         found = layout(request, workers, conf={})
     except ValueError:
-        assert all(one.gpus < request.executor or one.cores < request.tasks for one in workers)
+        assert all(one.gpus < request.executor for one in workers)
         return
     size, placed = found.size, 0
     for one in workers:
@@ -103,4 +119,3 @@ def test_executors_never_take_more_than_there_is(workers: list[WorkerSize], amou
             cores, memory, gpus = cores - size.cores, memory - size.memory_mib, gpus - size.gpus
             placed += 1
     assert placed == found.executors >= 1
-    assert size.cores >= request.tasks

@@ -36,8 +36,8 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--gpus-per-task",
     type=GpuAmount(),
-    help="GPUs for each task that computes on them: 1, or a part, e.g. 0.5: two tasks share one. "
-    "The job has its GPUs for itself as long as it runs.",
+    help="GPUs for each task that computes on them: 1, 2, or a part, e.g. 0.5: two tasks share "
+    "one. The job has its GPUs for itself as long as it runs.",
 )
 @inventory_option
 @name_option()

@@ -49,7 +49,7 @@ _PORT = click.IntRange(1024, 65535)
     type=Gpus(),
     metavar="auto|none|N|0,2",
     show_default="auto, those that are found",
-    help="NVIDIA GPUs to deal out to the workers: how many, or which.",
+    help="NVIDIA GPUs to deal out to the workers: how many, or which (one alone: `1,`).",
 )
 @click.option("--master-port", type=_PORT, show_default="a free one", help="Port of the master.")
 @click.option("--ui-port", type=_PORT, show_default="a free one", help="Port of its web page.")

@@ -73,6 +73,8 @@ def score(
     """
     if texts and source:
         raise click.UsageError("give --text or SOURCE, not both")
+    if device == "cuda" and (texts or source == "-"):
+        raise click.UsageError("--text and - are scored here, on the CPU: not with --device cuda")
     if texts:
         return _print_scores(model, list(texts), table=table, as_json=as_json)
     if source == "-":
