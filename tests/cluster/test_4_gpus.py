@@ -118,6 +118,7 @@ def test_work_goes_on_elsewhere_when_a_gpu_vanishes(cards: Cluster, tmp_path: Pa
         root("worker-2", "rm -f /etc/simulated-gpus.gone")
 
 
+@pytest.mark.long
 def test_a_driver_that_hangs_costs_its_host_the_gpus_only(cards: Cluster):
     root("worker-2", "touch /etc/simulated-gpus.hang; systemctl restart spark-worker")
     try:

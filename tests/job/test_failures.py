@@ -141,6 +141,7 @@ def test_two_trainings_into_one_model_do_not_meet_and_an_interrupt_leaves_no_hal
     assert not [path for path in model.parent.iterdir() if path.name.startswith(".twice")]
 
 
+@pytest.mark.long
 def test_allreduce_without_an_executor_begins_the_round_again_and_ends(
     sentiment: Sentiment, train: Run, trained: Path
 ):
