@@ -95,6 +95,8 @@ def test_the_tiles_show_sparks_pages_and_tensorboard(browser: BrowserContext, se
         events.parent.mkdir(exist_ok=True)
         with event_log(events) as log:
             log.write("start", rounds_made=0, rounds=8)
+            # TensorBoard lists a run when it has a figure.
+            log.write("round", round=1, train_loss=0.5, train_accuracy=0.75)
     page = browser.new_page()
     page.goto(server.url)
     page.wait_for_selector("#jp-MainLogo")
