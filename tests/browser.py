@@ -29,7 +29,7 @@ def chromium() -> str:
         subprocess.run([*apt, "update"], check=True, env=environ, stdout=subprocess.DEVNULL)
         wanted = ("install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core")
         subprocess.run([*apt, *wanted], check=True, env=environ, stdout=subprocess.DEVNULL)
-        return "chromium"
+        return str(shutil.which("chromium"))  # its path: playwright does not look for it
     if os.environ.get("CI"):
         pytest.fail("no Chromium, and it cannot be installed here")
     pytest.skip("no Chromium here: sudo apt-get install -y chromium")
