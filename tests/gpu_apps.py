@@ -5,8 +5,9 @@ The GPUs are SIMULATED (tests/cluster/simulated_nvidia_smi.sh): nothing computes
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import accumulate
 
 RANDOM = '''
 """SEED JOBS AMOUNTS: so many Spark jobs of random size, three at a time, and their GPUs."""
@@ -198,13 +199,7 @@ def most_at_once(tasks: list[Use]) -> dict[tuple[str, str], float]:
         for gpu in one.gpus:
             part = min(one.amount, 1.0)
             moments[one.host, gpu] += [(one.began, part), (one.ended, -part)]
-    most = {}
-    for gpu, changes in moments.items():
-        used = most[gpu] = 0.0
-        for _, change in sorted(changes):
-            used += change
-            most[gpu] = max(most[gpu], used)
-    return most
+    return {gpu: _highest(changes) for gpu, changes in moments.items()}
 
 
 def apps_at_once(tasks: list[Use]) -> dict[tuple[str, str], int]:
@@ -214,13 +209,13 @@ def apps_at_once(tasks: list[Use]) -> dict[tuple[str, str], int]:
         for gpu in one.gpus:
             span = spans[one.host, gpu].setdefault(one.app, [one.began, one.ended])
             span[:] = [min(span[0], one.began), max(span[1], one.ended)]
-    return {gpu: _deepest(list(apps.values())) for gpu, apps in spans.items()}
+    moments = {
+        gpu: [(at, one) for span in apps.values() for at, one in zip(span, (1, -1), strict=True)]
+        for gpu, apps in spans.items()
+    }
+    return {gpu: round(_highest(changes)) for gpu, changes in moments.items()}
 
 
-def _deepest(spans: list[list[float]]) -> int:
-    changes: list[Any] = sorted([(a, 1) for a, _ in spans] + [(b, -1) for _, b in spans])
-    depth = deepest = 0
-    for _, change in changes:
-        depth += change
-        deepest = max(deepest, depth)
-    return deepest
+def _highest(changes: Iterable[tuple[float, float]]) -> float:
+    """The most that changes, each at its moment, come to together."""
+    return max(accumulate(change for _, change in sorted(changes)))

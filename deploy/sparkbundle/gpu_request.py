@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Final
 
-from sparkbundle.executor_size import KEYS, asked_of, counted
+from sparkbundle.executor_size import asked_of, counted
 from sparkbundle.spark_settings import WorkerSize
 
 TASK: Final = "spark.task.resource.gpu.amount"
@@ -77,19 +77,40 @@ class Layout:
     size: WorkerSize
 
 
-def gpu_settings(
-    request: GpuRequest, workers: Sequence[WorkerSize], *, task: str, conf: Mapping[str, str]
+def layout(
+    request: GpuRequest, workers: Sequence[WorkerSize], *, conf: Mapping[str, str]
+) -> Layout:
+    """As many executors as there are GPUs for.
+
+    Each has an even share of its worker's cores and memory, or what `conf`, the user's, says.
+
+    Raises:
+        ValueError: no worker can hold one, or `conf` says something else of GPUs.
+    """
+    if given := sorted(key for key in conf if ".resource.gpu." in key):
+        raise ValueError(f"--gpus-per-task and {given[0]} say the same: give one of them")
+    shares = [share for one in workers if (share := _share(request, one))]
+    if not shares:
+        raise ValueError(_misfit(request, workers))
+    share = WorkerSize(
+        cores=min(one.cores for one in shares),
+        memory_mib=min(one.memory_mib for one in shares),
+        gpus=request.executor,
+    )
+    size = asked_of(conf, instead=share)
+    executors = sum(_held(size, one) for one in workers)
+    if not executors:
+        raise ValueError(f"an executor of {_shown(size)} fits no worker: {_offers(workers)}")
+    return Layout(executors=executors, size=size)
+
+
+def settings_of(
+    request: GpuRequest, found: Layout, *, task: str, conf: Mapping[str, str]
 ) -> dict[str, str]:
     """Spark's settings for a job with GPUs; `task` is the key that a task's part goes to.
 
     `conf`: what the user says, which is not changed.
-
-    Raises:
-        ValueError: no worker can hold such an executor, or `conf` says something else of GPUs.
     """
-    if given := sorted(key for key in conf if ".resource.gpu." in key):
-        raise ValueError(f"--gpus-per-task and {given[0]} say the same: give one of them")
-    found = layout(request, workers, conf=conf)
     return {
         EXECUTOR: str(request.executor),
         task: str(request),
@@ -102,38 +123,8 @@ def gpu_settings(
     }
 
 
-def layout(
-    request: GpuRequest, workers: Sequence[WorkerSize], *, conf: Mapping[str, str]
-) -> Layout:
-    """As many executors as there are GPUs for.
-
-    Each has an even share of its worker's cores and memory, or what `conf` says.
-
-    Raises:
-        ValueError: no worker can hold one.
-    """
-    shares = [share for one in workers if (share := _share(request, one))]
-    if not shares:
-        raise ValueError(_misfit(request, workers))
-    size = WorkerSize(
-        cores=min(one.cores for one in shares),
-        memory_mib=min(one.memory_mib for one in shares),
-        gpus=request.executor,
-    )
-    size = asked_of(conf, instead=size) if any(key in conf for key in KEYS) else size
-    executors = sum(_held(size, one) for one in workers)
-    if not executors:
-        raise ValueError(f"an executor of {_shown(size)} fits no worker: {_offers(workers)}")
-    return Layout(executors=executors, size=size)
-
-
-def idle(request: GpuRequest, workers: Sequence[WorkerSize], *, conf: Mapping[str, str]) -> str:
-    """What of the GPUs the job cannot use for want of cores or memory; empty if nothing.
-
-    Raises:
-        ValueError: as `layout`.
-    """
-    found = layout(request, workers, conf=conf)
+def idle(request: GpuRequest, found: Layout, workers: Sequence[WorkerSize]) -> str:
+    """What of the GPUs the job cannot use for want of cores or memory; empty if nothing."""
     used, there = found.executors * request.executor, sum(one.gpus for one in workers)
     size = f"an executor has {counted(found.size.cores, 'core')} and {found.size.memory_mib} MiB"
     if used < there:
@@ -144,6 +135,11 @@ def idle(request: GpuRequest, workers: Sequence[WorkerSize], *, conf: Mapping[st
             f"{request.tasks}: {size}"
         )
     return ""
+
+
+def most_gpus(workers: Sequence[WorkerSize]) -> int:
+    """Those of the worker that has most."""
+    return max((one.gpus for one in workers), default=0)
 
 
 def _share(request: GpuRequest, worker: WorkerSize) -> WorkerSize | None:
@@ -163,7 +159,7 @@ def _held(size: WorkerSize, worker: WorkerSize) -> int:
 
 
 def _misfit(request: GpuRequest, workers: Sequence[WorkerSize]) -> str:
-    most = max((one.gpus for one in workers), default=0)
+    most = most_gpus(workers)
     if not most:
         return "no worker offers a GPU"
     if most < request.executor:

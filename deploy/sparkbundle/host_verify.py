@@ -141,23 +141,10 @@ def ask_master_through(hosts: Hosts, address: str, *, ui_key: str) -> MasterStat
 
 def fault(answer: MasterState | None, host: HostPlan) -> str:
     """What is not as planned about a worker in the master's list; empty when all is well."""
-    entry = answer.worker(host.name) if answer else None
     assert host.size is not None
     if answer is None:
         return "the master does not answer"
-    if entry is None:
-        return "not in the master's list"
-    if entry.state != "ALIVE":
-        return f"{entry.state} in the master's list"
-    if (entry.cores, entry.memory_mib) != (host.size.cores, host.size.memory_mib):
-        return (
-            f"has {entry.cores} cores and {entry.memory_mib} MiB "
-            f"instead of {host.size.cores} and {host.size.memory_mib}"
-        )
-    if set(entry.gpus) != set(host.gpus):
-        found, wanted = (", ".join(g) or "none" for g in (entry.gpus, host.gpus))
-        return f"has GPUs {found} instead of {wanted}"
-    return ""
+    return answer.fault(host.name, size=host.size, gpus=host.gpus)
 
 
 def describe(answer: MasterState | None, name: str) -> str:

@@ -12,7 +12,16 @@ from typing import Any, Protocol
 
 from sparkbundle import errors, executor_size
 from sparkbundle.errors import PREFLIGHT, UNREACHABLE, PreflightError, SparkbundleError
-from sparkbundle.gpu_request import EXECUTOR, SENTIMENT_TASK, TASK, GpuRequest, gpu_settings, idle
+from sparkbundle.gpu_request import (
+    EXECUTOR,
+    SENTIMENT_TASK,
+    TASK,
+    GpuRequest,
+    idle,
+    layout,
+    most_gpus,
+    settings_of,
+)
 from sparkbundle.jobs_request import SENTIMENT, JobRequest
 from sparkbundle.output import warn
 from sparkbundle.spark_settings import WorkerSize
@@ -142,15 +151,16 @@ def _with_gpus(target: Target, request: JobRequest, gpus: GpuRequest) -> JobRequ
     task = SENTIMENT_TASK if request.value["app"] == SENTIMENT else TASK
     given = request.value.get("conf", {})
     try:
-        conf = gpu_settings(gpus, workers, task=task, conf=given)
-        if unused := idle(gpus, workers, conf=given):
-            warn(unused)
+        found = layout(gpus, workers, conf=given)
     except ValueError as error:
         raise PreflightError(
             str(error),
             where="--gpus-per-task",
             todo=f"sparkbundle status{target.options}    shows what there is",
         ) from error
+    if unused := idle(gpus, found, workers):
+        warn(unused)
+    conf = settings_of(gpus, found, task=task, conf=given)
     return replace(request, value={**request.value, "conf": conf})
 
 
@@ -158,7 +168,7 @@ def _check_executors(target: Target, conf: Mapping[str, str]) -> None:
     if not any(key in conf for key in (*executor_size.KEYS, EXECUTOR)):
         return
     workers = target.workers()
-    most, gpus = max((one.gpus for one in workers), default=0), conf.get(EXECUTOR, "0")
+    most, gpus = most_gpus(workers), conf.get(EXECUTOR, "0")
     if workers and gpus.isdecimal() and int(gpus) > most:
         raise PreflightError(
             f"an executor asks for {gpus} GPUs, and the most that a worker has is {most}",

@@ -244,7 +244,7 @@ def wait_ready(launcher: Launcher, *, timeout: float) -> MasterState:
         if (
             answer is not None
             and answer.status == "ALIVE"
-            and all(_fault(launcher, answer, worker) is None for worker in launcher.workers)
+            and not any(_fault(launcher, answer, worker) for worker in launcher.workers)
         ):
             return answer
         running = find_daemons(launcher.place)
@@ -259,24 +259,11 @@ def wait_ready(launcher: Launcher, *, timeout: float) -> MasterState:
         time.sleep(_POLL_SECONDS)
 
 
-def _fault(launcher: Launcher, answer: MasterState, worker: str) -> str | None:
-    """What is not as declared about a worker in the master's list; None when all is well."""
+def _fault(launcher: Launcher, answer: MasterState, worker: str) -> str:
+    """What is not as declared about a worker in the master's list; empty when all is well."""
     record = launcher.record
-    entry = answer.worker(worker)
-    if entry is None:
-        return "not in the master's list"
-    if entry.state != "ALIVE":
-        return f"{entry.state} in the master's list"
-    if (entry.cores, entry.memory_mib) != (record.cores, record.memory_mib):
-        return (
-            f"has {entry.cores} cores and {entry.memory_mib} MiB "
-            f"instead of {record.cores} and {record.memory_mib}"
-        )
-    wanted = launcher.gpus(worker)
-    if set(entry.gpus) != set(wanted):
-        found, shall = (",".join(gpus) or "none" for gpus in (entry.gpus, wanted))
-        return f"has GPUs {found} instead of {shall}"
-    return None
+    size = WorkerSize(cores=record.cores, memory_mib=record.memory_mib)
+    return answer.fault(worker, size=size, gpus=launcher.gpus(worker))
 
 
 def _not_ready(launcher: Launcher, answer: MasterState | None, what: str) -> SparkbundleError:

@@ -4,7 +4,7 @@ import json
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,23 @@ class MasterState:
         alive = [worker for worker in entries if worker.state == "ALIVE"]
         last = alive or entries
         return last[-1] if last else None
+
+    def fault(self, name: str, *, size: WorkerSize, gpus: Collection[str]) -> str:
+        """What is not as it shall be about a worker; empty when all is well."""
+        entry = self.worker(name)
+        if entry is None:
+            return "not in the master's list"
+        if entry.state != "ALIVE":
+            return f"{entry.state} in the master's list"
+        if (entry.cores, entry.memory_mib) != (size.cores, size.memory_mib):
+            return (
+                f"has {entry.cores} cores and {entry.memory_mib} MiB "
+                f"instead of {size.cores} and {size.memory_mib}"
+            )
+        if set(entry.gpus) != set(gpus):
+            found, wanted = (", ".join(one) or "none" for one in (entry.gpus, gpus))
+            return f"has GPUs {found} instead of {wanted}"
+        return ""
 
 
 def ask_master(ui: str, *, ui_key: str, timeout: float = 5.0) -> MasterState | None:

@@ -275,8 +275,8 @@ def _wrong_memory(host: Host, facts: Facts) -> Found:
 
 def _wrong_disk(host: Host, facts: Facts) -> Found:
     cuda = torch_build.build_of(host, facts["gpus"]) == CUDA
-    runtime = CUDA_RUNTIME_MIB if cuda else RUNTIME_MIB
-    runtime = 0 if facts["release"] else runtime
+    whole = CUDA_RUNTIME_MIB if cuda else RUNTIME_MIB
+    runtime = 0 if facts["release"] else whole
     for path, needed in (("/opt/sparkbundle", runtime), ("/var/lib/sparkbundle", WORK_MIB)):
         free = facts["free_mib"][path]
         if free < needed:

@@ -15,6 +15,9 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from sentiment.environment import restored
+from sentiment.errors import first_line
+
 Kind = Literal["cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 
@@ -64,28 +67,19 @@ def on_device(config: DeviceConfig, addresses: Sequence[str] = ()) -> Iterator[t
     if config.kind == "cpu":
         yield ON_CPU
         return
-    before = os.environ.get(VISIBLE)
-    index = _started(addresses)
-    device = torch.device("cuda", index)
     deterministic = torch.are_deterministic_algorithms_enabled()
-    try:
+    with restored(VISIBLE):
+        device = torch.device("cuda", _started(addresses))
         if addresses:
             os.environ[VISIBLE] = ",".join(addresses)
-        torch.use_deterministic_algorithms(config.deterministic)
-        with torch.cuda.device(device):
-            # Set at each task: the one before in this process may have had another share.
-            torch.cuda.set_per_process_memory_fraction(config.share, device)
-            yield device
-    finally:
-        torch.use_deterministic_algorithms(deterministic)
-        _restore(before)
-
-
-def _restore(visible: str | None) -> None:
-    if visible is None:
-        os.environ.pop(VISIBLE, None)
-    else:
-        os.environ[VISIBLE] = visible
+        try:
+            torch.use_deterministic_algorithms(config.deterministic)
+            with torch.cuda.device(device):
+                # Set at each task: the one before in this process may have had another share.
+                torch.cuda.set_per_process_memory_fraction(config.share, device)
+                yield device
+        finally:
+            torch.use_deterministic_algorithms(deterministic)
 
 
 def _started(addresses: Sequence[str]) -> int:
@@ -105,7 +99,7 @@ def _started(addresses: Sequence[str]) -> int:
         torch.cuda.get_device_properties(index)
     except (RuntimeError, AssertionError) as error:
         name = addresses[0] if addresses else str(index)
-        raise GpuError(f"GPU {name}: {_first_line(error)}") from error
+        raise GpuError(f"GPU {name}: {first_line(error)}") from error
     return index
 
 
@@ -192,7 +186,3 @@ def _busy(device: torch.device) -> int | None:
         return int(torch.cuda.utilization(device))
     except Exception:  # where it is absent, its errors have no class
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -15,6 +15,11 @@ class Terminated(KeyboardInterrupt):
     """Asked to end by `kill`, a closed terminal, or who cancels the job: not by Ctrl-C."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text; the name of its class where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class SentimentError(Exception):
     """A failure to show to the user: what failed, where, and what to do next.
 

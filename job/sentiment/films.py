@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from sentiment.errors import InvalidInputError
+from sentiment.errors import InvalidInputError, first_line
 from sentiment.metrics import wilson_interval
 from sentiment.sources.labels import label_of_stars
 from sentiment.sources.model import PRAISE
@@ -125,7 +125,7 @@ def _fault(error: Exception) -> str:
         return f"it has no column {error}"
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:

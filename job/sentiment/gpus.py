@@ -18,7 +18,7 @@ from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResour
 from pyspark.sql import SparkSession
 
 from sentiment.device import CPU, DeviceConfig, GpuError, gpu_use, no_cuda, on_device
-from sentiment.errors import SentimentError
+from sentiment.errors import SentimentError, first_line
 from sentiment.session import cores, slots
 
 PER_TASK: Final = "spark.sparkbundle.gpus.perTask"
@@ -135,8 +135,8 @@ def try_each(context: SparkContext, gpus: Gpus) -> list[Tried]:
                 use = gpu_use(device)
             yield Tried(host, "", use.name if use else "")
         except (GpuError, RuntimeError) as error:
-            text = (str(error).splitlines() or [type(error).__name__])[0]
-            yield Tried(host, f"GPU {', '.join(task_addresses()) or '0'}: {text}", "")
+            address = ", ".join(task_addresses()) or "0"
+            yield Tried(host, f"GPU {address}: {first_line(error)}", "")
 
     # Spark begins a job when all executors that it asks for are there, or after a while with some.
     context.parallelize(range(1), 1).count()

@@ -141,7 +141,7 @@ class Scoring:
 
         return reviews.mapInArrow(score, SCHEMA, profile=self._gpus.profile)
 
-    def model_maker(self) -> "Ready":
+    def model_maker(self) -> Ready:
         """What gives a task its model: made once a Python worker, with a torch thread a core."""
         digest, files, table, threads = self.digest, self._files, self._table, self._threads
 

@@ -26,7 +26,8 @@ from pyspark.resource import ResourceProfile
 from pyspark.sql import SparkSession
 
 from sentiment import jvm
-from sentiment.errors import FAILED, INVALID_INPUT, UNREACHABLE, SentimentError
+from sentiment.environment import restored
+from sentiment.errors import FAILED, INVALID_INPUT, UNREACHABLE, SentimentError, first_line
 from sentiment.state import state_directory
 from sentiment.watch import Patience, Watch, answers
 
@@ -34,6 +35,7 @@ MASTER_VARIABLE = "SPARKBUNDLE_MASTER"
 JOB_SETTINGS = "job.properties"
 """Beside the settings of the cluster: what `sparkbundle submit` was told for this job."""
 CLUSTER_VARIABLE = "SPARKBUNDLE_CLUSTER"
+_SUBMIT_ARGUMENTS = "PYSPARK_SUBMIT_ARGS"
 # Between a key and its value, in a properties file.
 _SETTING = re.compile(r"\s*[=:\s]\s*")
 # What py4j logs of an error that is raised too: of a call, of its connection, of a callback.
@@ -159,7 +161,7 @@ def spark_session(
     except Exception as error:
         tail = "\n".join(Path(log_name).read_text(errors="replace").splitlines()[-15:])
         raise SentimentError(
-            f"Spark did not start: {_first_line(error)}\n{tail}",
+            f"Spark did not start: {first_line(error)}\n{tail}",
             where=place.label,
             todo=f"read {log_name}; look at the cluster: sparkbundle status",
             code=UNREACHABLE,
@@ -271,7 +273,7 @@ def _explained(error: Exception, log_name: str, place: Place, gone: str | None) 
         code = INVALID_INPUT if match["kind"] == "InvalidInputError" else FAILED
         return SentimentError(match["what"], todo=match["todo"] or "", code=code)
     return SentimentError(
-        f"the job failed on the cluster: {_first_line(error)}", todo=f"read {log_name}"
+        f"the job failed on the cluster: {first_line(error)}", todo=f"read {log_name}"
     )
 
 
@@ -307,15 +309,9 @@ def _submit_arguments(place: Place) -> Iterator[None]:
         arguments = f"--conf {option} {arguments}"
     if place.properties is not None:
         arguments = f"--properties-file {shlex.quote(str(place.properties))} {arguments}"
-    before = os.environ.get("PYSPARK_SUBMIT_ARGS")
-    os.environ["PYSPARK_SUBMIT_ARGS"] = arguments
-    try:
+    with restored(_SUBMIT_ARGUMENTS):
+        os.environ[_SUBMIT_ARGUMENTS] = arguments
         yield
-    finally:
-        if before is None:
-            del os.environ["PYSPARK_SUBMIT_ARGS"]
-        else:
-            os.environ["PYSPARK_SUBMIT_ARGS"] = before
 
 
 def _settings_text(place: Place) -> str:
@@ -388,7 +384,3 @@ def _new_log(name: str, *, keep: int = 20) -> str:
     handle, log_name = tempfile.mkstemp(prefix=f"{name}-", suffix=".log", dir=directory)
     os.close(handle)
     return log_name
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,12 +1,14 @@
 """GPUs for a job: which executors follow from what the workers offer, and what is refused."""
 
+from collections.abc import Mapping
 from fractions import Fraction
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkbundle.gpu_request import GpuRequest, gpu_settings, idle, layout, parse_request
+from sparkbundle.gpu_request import GpuRequest, idle, layout, parse_request, settings_of
 from sparkbundle.spark_settings import WorkerSize
 
 
@@ -14,8 +16,11 @@ def worker(gpus: int, cores: int = 8, gib: int = 32) -> WorkerSize:
     return WorkerSize(cores=cores, memory_mib=gib << 10, gpus=gpus)
 
 
-def settings(text: str, workers: list[WorkerSize], **conf: str) -> dict[str, str]:
-    return gpu_settings(parse_request(text), workers, task="t", conf=conf)
+def settings(
+    text: str, workers: list[WorkerSize], conf: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    request = parse_request(text)
+    return settings_of(request, layout(request, workers, conf=conf), task="t", conf=conf)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "0.7", "0.001", "x", "1/0", "", "nan"])
@@ -60,9 +65,7 @@ def test_the_settings_are_sparks():
 
 def test_what_the_user_says_stays():
     conf = {"spark.executor.cores": "1", "spark.executor.memory": "2g", "spark.cores.max": "1"}
-    assert (
-        conf.items() <= gpu_settings(parse_request("1"), [worker(2)], task="t", conf=conf).items()
-    )
+    assert conf.items() <= settings("1", [worker(2)], conf).items()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +80,7 @@ def test_what_the_user_says_stays():
 )
 def test_what_cannot_be_had_is_refused(text, workers, conf, why):
     with pytest.raises(ValueError, match=why):
-        gpu_settings(parse_request(text), workers, task="t", conf=conf)
+        layout(parse_request(text), workers, conf=conf)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,8 @@ def test_what_cannot_be_had_is_refused(text, workers, conf, why):
     ],
 )
 def test_what_of_the_gpus_is_idle_is_told(text: str, workers: list[WorkerSize], said: str):
-    told = idle(parse_request(text), workers, conf={})
+    request = parse_request(text)
+    told = idle(request, layout(request, workers, conf={}), workers)
     assert told.startswith(said) and bool(told) == bool(said)
 
 

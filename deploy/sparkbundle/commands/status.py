@@ -15,6 +15,7 @@ from sparkbundle.commands.options import (
 )
 from sparkbundle.embedded import ClusterStatus, DaemonStatus
 from sparkbundle.errors import FAILED
+from sparkbundle.executor_size import counted
 from sparkbundle.host_status import HostsStatus, HostStatus
 from sparkbundle.master import Application
 from sparkbundle.output import Steps, next_steps, print_json, print_pairs, print_rows, warn
@@ -85,8 +86,7 @@ def _table(one: WordTable) -> str:
 
 def _application(one: Application) -> str:
     waits = f"; waits for ever: {one.note}" if one.note else ""
-    word = "GPU" if one.gpus == 1 else "GPUs"
-    gpus = f", {one.gpus} {word} an executor" if one.gpus else ""
+    gpus = f", {counted(one.gpus, 'GPU')} an executor" if one.gpus else ""
     return f"{one.name}, {one.cores} cores, {one.user}{gpus}{waits}"
 
 
