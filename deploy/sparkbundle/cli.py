@@ -11,7 +11,8 @@ from typing import NoReturn
 import click
 from click.core import ParameterSource
 
-from sparkbundle import __version__, commands
+from sparkbundle import __version__
+from sparkbundle.commands import ENTRIES, LazyGroup
 from sparkbundle.errors import INTERRUPTED, PREFLIGHT, USAGE, SparkbundleError
 from sparkbundle.output import print_json, show_error, stderr_console, warn
 from sparkbundle.settings import (
@@ -23,7 +24,9 @@ from sparkbundle.settings import (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, entries=ENTRIES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="sparkbundle")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context
@@ -49,10 +52,6 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = settings
     for name, guess in unknown_variables(context.command).items():
         warn(f"{name} has no effect" + (f": did you mean {guess}?" if guess else ""))
-
-
-for _command in commands.COMMANDS:
-    cli.add_command(_command)
 
 
 def main() -> NoReturn:

@@ -58,15 +58,20 @@ def setting_files() -> list[Path]:
 
 
 def options_of(group: click.Group) -> dict[str, dict[str, click.Option]]:
-    """The options of each command that a setting may name, by command and parameter."""
+    """The options of each command that a setting may name, by command and parameter.
+
+    Imports every command of a lazy group.
+    """
+    context = click.Context(group)
+    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
     return {
         name: {
             option.name: option
             for option in command.params
             if isinstance(option, click.Option) and option.name and not option.is_eager
         }
-        for name, command in group.commands.items()
-        if not isinstance(command, click.Group)
+        for name, command in commands.items()
+        if command is not None and not isinstance(command, click.Group)
     }
 
 
@@ -76,9 +81,10 @@ def load_files(group: click.Group) -> FileSettings:
     Raises:
         PreflightError: a file is no TOML or has a key that no command knows.
     """
-    known = options_of(group)
     settings = FileSettings()
-    for path in setting_files():
+    files = [path for path in setting_files() if path.exists()]
+    known = options_of(group) if files else {}
+    for path in files:
         for command, key, value in _entries(path, known):
             settings.values.setdefault(command, {})[key] = value
             settings.files[command, key] = path
@@ -90,8 +96,6 @@ def _entries(
 ) -> list[tuple[str, str, Any]]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
     except (OSError, ValueError) as error:
         raise PreflightError(
             f"cannot be read: {error}", where=str(path), todo="mend the file, or remove it"
@@ -131,13 +135,12 @@ def _guess(word: str, known: set[str]) -> str:
 def unknown_variables(group: click.Group) -> dict[str, str]:
     """Variables that look like settings but are none, each with its nearest neighbour or ""."""
     known = set(OTHER_VARIABLES) | {f"{ENVIRONMENT_PREFIX}_DEBUG"}
+    names = {name for name in os.environ if name.startswith(f"{ENVIRONMENT_PREFIX}_")} - known
+    if not names:
+        return {}
     for command, options in options_of(group).items():
         known |= {variable(command, option) for option in options.values()}
-    return {
-        name: _guess(name, known)
-        for name in os.environ
-        if name.startswith(f"{ENVIRONMENT_PREFIX}_") and name not in known
-    }
+    return {name: _guess(name, known) for name in sorted(names - known)}
 
 
 def variable(command: str, option: click.Option) -> str:

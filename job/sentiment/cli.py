@@ -11,18 +11,15 @@ from typing import Any, NoReturn
 import click
 
 from sentiment import __version__
-from sentiment.commands.board import board
-from sentiment.commands.evaluate import evaluate
-from sentiment.commands.films import films
-from sentiment.commands.ingest import ingest
-from sentiment.commands.score import score
-from sentiment.commands.stream import stream
-from sentiment.commands.train import train
-from sentiment.commands.vectors import vectors
+from sentiment.commands import ENTRIES, LazyGroup
 from sentiment.errors import FAILED, INTERRUPTED, USAGE, SentimentError, Terminated
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    entries=ENTRIES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="sentiment")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
@@ -42,10 +39,6 @@ def cli(debug: bool) -> None:
     4 unreachable, 5 locked, 7 partly done, 130 interrupted.
     """
     del debug  # read in main(), which sees errors of every command
-
-
-for command in (ingest, vectors, train, evaluate, score, stream, films, board):
-    cli.add_command(command)
 
 
 def main() -> None:
