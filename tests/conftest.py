@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests import processes
+
 # A shell ignores SIGINT for what it starts in the background, and all below that inherit it: the
 # tests that interrupt a command would find it deaf.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,7 +57,7 @@ class Sentiment:
         command = [str(Path(sys.executable).with_name(program)), *map(str, words)]
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
         settings = {"cwd": self.home, "env": self.env, "stderr": subprocess.PIPE, **streams}
-        return subprocess.Popen(command, text=True, **(settings | options))
+        return processes.popen(command, **(settings | options))
 
     def __call__(
         self, *words: str, code: int = 0, given: str | None = None, program: str = "sentiment"

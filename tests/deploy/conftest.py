@@ -14,6 +14,7 @@ import pytest
 
 from sparkbundle import ports
 from sparkbundle.daemons import CLUSTER_VARIABLE, ROLE_VARIABLE
+from tests import processes
 
 COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
 LIMIT = 240.0
@@ -39,11 +40,10 @@ class CommandLine:
         self.env = kept | {"SPARKBUNDLE_STATE": str(self.state), "HOME": str(home)}
 
     def popen(self, *words: str, **env: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        return processes.popen(
             [COMMAND, *words],
             env=self.env | env,
             cwd=self.home,
-            text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
