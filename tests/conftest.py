@@ -15,10 +15,22 @@ from typing import Any
 import pytest
 
 from tests import processes
+from tests.durations import Recorder
 
 # A shell ignores SIGINT for what it starts in the background, and all below that inherit it: the
 # tests that interrupt a command would find it deaf.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--lane NAME`."""
+    parser.addoption("--lane", help="measure this run as a lane: see tests/durations.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure the run where it is a lane."""
+    if lane := config.getoption("--lane"):
+        config.pluginmanager.register(Recorder(lane))
 
 
 @contextmanager
