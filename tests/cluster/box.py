@@ -1,8 +1,9 @@
-"""The box of the test machines: a bare Debian 12 server, made with debootstrap for vagrant-lxc.
+"""The boxes of the test machines: bare Debian servers, made with debootstrap for vagrant-lxc.
 
-`python -m tests.cluster.box` builds it if it is missing and prints the Vagrant home that holds it.
-The home lies outside the repository and is named by a digest of everything the box is made from:
-another recipe makes another box.
+`python -m tests.cluster.box [SUITE]` builds a box if it is missing and prints the Vagrant home that
+holds it. Each box has a home of its own, outside the repository, which is named by the Debian
+release and a digest of everything the box is made from: another recipe makes another box, and that
+of the other release stays.
 """
 
 import contextlib
@@ -22,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAME = "sparkbundle/bare-debian-12"
-SUITE = "bookworm"
+SUITES = {"bookworm": 12, "trixie": 13}  # Debian's releases
+DEFAULT_SUITE = "bookworm"
 GATEWAY = "10.0.3.1"  # lxcbr0 on the machine that runs the containers; its dnsmasq answers DNS
 
 # What a minimal Debian server has, plus what Ansible asks for (python3, python3-apt). Left out on
@@ -74,8 +75,8 @@ class Mirrors:
     authorities: dict[str, str] = field(default_factory=dict)  # local certificate authorities
     keyrings: dict[str, bytes] = field(default_factory=dict)  # of a mirror that signs for itself
 
-    def sources(self) -> str:
-        suites = {self.main: f"{SUITE} {SUITE}-updates", self.security: f"{SUITE}-security"}
+    def sources(self, suite: str) -> str:
+        suites = {self.main: f"{suite} {suite}-updates", self.security: f"{suite}-security"}
         return "\n".join(
             f"Types: deb\nURIs: {uri}\nSuites: {names}\nComponents: main\n"
             for uri, names in suites.items()
@@ -133,10 +134,10 @@ def cache() -> Path:
     return Path(base) / "sparkbundle" / "test-box"
 
 
-def digest(source: Mirrors) -> str:
+def digest(suite: str, source: Mirrors) -> str:
     code = [inspect.getsource(step) for step in (bootstrap, furnish, add)]
     texts = [
-        SUITE,
+        suite,
         GATEWAY,
         *PACKAGES,
         *MASKED,
@@ -192,20 +193,31 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def ensure() -> Path:
+def ensure(suite: str = DEFAULT_SUITE) -> Path:
     """Return the Vagrant home with the box in it; build the box if it is missing."""
     source = mirrors()
-    home = cache() / digest(source)
+    home = cache() / f"{suite}-{digest(suite, source)}"
     if not pristine(home).exists():
-        with locked(cache() / "box.lock"):
+        with locked(cache() / f"{suite}.lock"):
             if not pristine(home).exists():
                 build(home, source)
     return home
 
 
+def suite_of(home: Path) -> str:
+    """The Debian release of the box in a Vagrant home."""
+    return home.name.partition("-")[0]
+
+
+def box_name(suite: str) -> str:
+    """What Vagrant calls the box."""
+    return f"sparkbundle/bare-{suite}"
+
+
 def pristine(home: Path) -> Path:
     """The root file system that all machines share and none can write to."""
-    return home / "boxes" / NAME.replace("/", "-VAGRANTSLASH-") / "0" / "lxc" / "rootfs"
+    folder = box_name(suite_of(home)).replace("/", "-VAGRANTSLASH-")
+    return home / "boxes" / folder / "0" / "lxc" / "rootfs"
 
 
 def insecure_key() -> Path:
@@ -221,24 +233,29 @@ def insecure_key() -> Path:
 
 def build(home: Path, source: Mirrors) -> None:
     started = time.monotonic()
-    print("building the box of the test machines (about a minute) …", file=sys.stderr)
-    prune()
+    suite = suite_of(home)
+    print(f"building the test machines' box of {suite} (a minute or two) …", file=sys.stderr)
+    prune(suite)
     work = home.with_name(f"{home.name}.building")
     root = work / "rootfs"
     root.mkdir(parents=True)
-    bootstrap(root, source)
-    furnish(root, source)
+    bootstrap(root, suite, source)
+    furnish(root, suite, source)
     add(work, home)
     root.rename(pristine(home))  # the last step: its presence says that the box is complete
     shutil.rmtree(work)
-    print(f"the box is built: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    print(f"the box of {suite} is built: {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def prune() -> None:
-    """Remove what a killed build left, and the boxes of other recipes that no container uses."""
+def prune(suite: str) -> None:
+    """Remove what a killed build left, and the boxes of other recipes that no container uses.
+
+    Those of the other releases stay: they may be in the making.
+    """
     configs = "".join(path.read_text() for path in Path("/var/lib/lxc").glob("*/config"))
+    kept = tuple(f"{other}-" for other in SUITES if other != suite)
     for folder in cache().iterdir():
-        if folder.is_dir() and f"{folder}/" not in configs:
+        if folder.is_dir() and not folder.name.startswith(kept) and f"{folder}/" not in configs:
             unmount_below(folder)
             shutil.rmtree(folder)
 
@@ -251,12 +268,12 @@ def unmount_below(folder: Path) -> None:
             run("umount", "--lazy", mount)
 
 
-def bootstrap(root: Path, source: Mirrors) -> None:
+def bootstrap(root: Path, suite: str, source: Mirrors) -> None:
     include = ",".join(PACKAGES)
-    run("debootstrap", "--variant=minbase", f"--include={include}", SUITE, root, source.main)
+    run("debootstrap", "--variant=minbase", f"--include={include}", suite, root, source.main)
 
 
-def furnish(root: Path, source: Mirrors) -> None:
+def furnish(root: Path, suite: str, source: Mirrors) -> None:
     """Turn the fresh Debian into a server that Vagrant can reach."""
 
     def write(path: str, text: str | bytes, mode: int = 0o644) -> None:
@@ -270,7 +287,7 @@ def furnish(root: Path, source: Mirrors) -> None:
         run("chroot", root, *command)
 
     (root / "etc/apt/sources.list").unlink(missing_ok=True)
-    write("/etc/apt/sources.list.d/debian.sources", source.sources())
+    write("/etc/apt/sources.list.d/debian.sources", source.sources(suite))
     for name, text in source.settings.items():
         write(f"/etc/apt/apt.conf.d/{name}", text)
     for name, text in source.authorities.items():
@@ -317,9 +334,9 @@ def add(work: Path, home: Path) -> None:
         for name in ("metadata.json", "lxc-config", "lxc-template", "rootfs.tar.gz"):
             box.add(work / name, name)
     environ = os.environ | {"VAGRANT_HOME": str(home), "VAGRANT_CHECKPOINT_DISABLE": "1"}
-    words = ("--name", NAME, "--provider", "lxc", "--force")
+    words = ("--name", box_name(suite_of(home)), "--provider", "lxc", "--force")
     run("vagrant", "box", "add", *words, work / "test.box", env=environ, cwd=work)
 
 
 if __name__ == "__main__":
-    print(ensure())
+    print(ensure(*sys.argv[1:]))

@@ -1,6 +1,6 @@
 """The test machines: bare Debian hosts that a test or a person brings up, breaks and renews.
 
-    python -m tests.cluster.machines up [NAME …]       create or resume (default: all but the spare)
+    python -m tests.cluster.machines up [NAME …]       create or resume (default: DEFAULT)
     python -m tests.cluster.machines status
     python -m tests.cluster.machines ssh NAME [CMD …]
     python -m tests.cluster.machines fresh NAME …      bare again, in seconds
@@ -42,6 +42,7 @@ from tests.cluster.computer import (
 HERE = Path(__file__).parent
 USER = "vagrant"
 SPARE = "worker-3"
+DEBIAN_13 = "trixie"
 
 
 class MachineError(Exception):
@@ -56,6 +57,11 @@ class Machine:
     @property
     def container(self) -> str:
         return f"sparkbundle-{self.name}"
+
+    @property
+    def suite(self) -> str:
+        """Its Debian: a machine that has the name of a release has that release."""
+        return self.name if self.name in box.SUITES else box.DEFAULT_SUITE
 
     @property
     def interface(self) -> str:
@@ -79,7 +85,7 @@ def _read_vagrantfile() -> dict[str, Machine]:
 
 
 MACHINES = _read_vagrantfile()
-DEFAULT = tuple(name for name in MACHINES if name != SPARE)
+DEFAULT = tuple(name for name in MACHINES if name not in {SPARE, DEBIAN_13})
 
 
 # ---------------------------------------------------------------- where things are
@@ -101,18 +107,24 @@ def up(names: Iterable[str] = DEFAULT) -> None:
     """Create, start or resume the machines, and return when all of them answer."""
     chosen = _chosen(names)
     install()
+    homes = _homes(chosen)
     with _alone():
-        home = box.ensure()
         try_overlay()
         ensure_bridge()
         heal()
-        missing = [machine for machine in chosen if not _complete(machine, home)]
-        if missing:
-            _create(missing, home)
+        missing = [machine for machine in chosen if not _complete(machine, homes[machine.suite])]
+        for suite, home in homes.items():
+            if group := [machine for machine in missing if machine.suite == suite]:
+                _create(group, home)
         _each(_resume, [machine for machine in chosen if machine not in missing])
         _each(_wait_for_ssh, chosen)
         for machine in missing:
-            machine.ready.write_text(_origin(home))
+            machine.ready.write_text(_origin(homes[machine.suite]))
+
+
+def _homes(machines: Iterable[Machine]) -> dict[str, Path]:
+    """The Vagrant home with the box of each release that the machines need, built if missing."""
+    return {suite: box.ensure(suite) for suite in sorted({machine.suite for machine in machines})}
 
 
 def _create(machines: list[Machine], home: Path) -> None:
@@ -160,8 +172,9 @@ def destroy() -> None:
 def fresh(*names: str) -> None:
     """Make the machines bare again, as if newly installed. Creates those that are absent."""
     install()
-    home = box.ensure()
-    absent = [machine.name for machine in _chosen(names) if not _complete(machine, home)]
+    chosen = _chosen(names)
+    homes = _homes(chosen)
+    absent = [m.name for m in chosen if not _complete(m, homes[m.suite])]
     if absent:
         up(absent)
 
@@ -171,7 +184,7 @@ def fresh(*names: str) -> None:
         etc = machine.disk / "etc"
         etc.mkdir()
         (etc / "hostname").write_text(f"{machine.name}\n")
-        hosts = (box.pristine(home) / "etc/hosts").read_text()
+        hosts = (box.pristine(homes[machine.suite]) / "etc/hosts").read_text()
         (etc / "hosts").write_text(f"{hosts}127.0.1.1\t{machine.name}\n")
         start(machine.name)
 
