@@ -40,6 +40,7 @@ _SUBMIT_ARGUMENTS = "PYSPARK_SUBMIT_ARGS"
 _SETTING = re.compile(r"\s*[=:\s]\s*")
 # What py4j logs of an error that is raised too: of a call, of its connection, of a callback.
 _NO_NEWS = ("while sending command", "while shutting down connection", "the Python Proxy")
+_NOT_OUR_JVM = b"This session's JVM was running before; its messages are where it was started.\n"
 # A SentimentError raised in a task, as it stands in the traceback that Spark hands on.
 _TASK_ERROR = re.compile(
     r"sentiment\.errors\.(?P<kind>\w+): (?P<what>[^\n]*)(?:\n  do:  (?P<todo>[^\n]*))?"
@@ -144,6 +145,8 @@ def spark_session(
 
     The JVM's own messages go to a log file, not to the terminal; when the
     session cannot be had, the error names that file and shows its last lines.
+    Where $PYSPARK_GATEWAY_PORT names a running JVM, as in a program that spark-submit
+    has started, the session lives in that one and leaves it running.
     A watch, with other patience where one is given, says what the application waits for.
     `settings` are stronger than those of the place, and those of the job (`sparkbundle submit`)
     than these.
@@ -181,19 +184,21 @@ def spark_session(
 
 
 def _started(place: Place, name: str, log_name: str, settings: Mapping[str, str]) -> SparkContext:
-    """A JVM, whose messages go to the log, and in it a Spark."""
+    """A JVM, whose messages go to the log, or the one that pyspark is pointed to; in it a Spark."""
     gateway = None
     try:
         with open(log_name, "wb") as log, _submit_arguments(place), _interrupts_held():  # noqa: PTH123
             gateway = launch_gateway(  # type: ignore[no-untyped-call]
                 popen_kwargs={"stdout": subprocess.DEVNULL, "stderr": log}
             )
+            if gateway.proc is None:
+                log.write(_NOT_OUR_JVM)
         conf = _configuration(place, name, gateway)
         for key, value in settings.items():
             conf.set(key, value)
         context = SparkContext(conf=conf, gateway=gateway)
     except BaseException:
-        if gateway is not None:
+        if gateway is not None and gateway.proc is not None:
             # It may be in the middle of its start, and would wait for ever to end by itself.
             gateway.proc.kill()
             gateway.proc.wait()
@@ -228,10 +233,14 @@ def _stop(context: SparkContext) -> None:
     gateway = context._gateway
     assert gateway is not None
     context.stop()
-    gateway.shutdown()
-    if gateway.proc.stdin is not None:
-        gateway.proc.stdin.close()
-    gateway.proc.wait(timeout=60)
+    if gateway.proc is None:
+        gateway.close(keep_callback_server=True)
+        gateway.shutdown_callback_server()
+    else:
+        gateway.shutdown()
+        if gateway.proc.stdin is not None:
+            gateway.proc.stdin.close()
+        gateway.proc.wait(timeout=60)
     _forget_gateway()
 
 
@@ -280,6 +289,11 @@ def _explained(error: Exception, log_name: str, place: Place, gone: str | None) 
 def _configuration(place: Place, name: str, gateway: JavaGateway) -> SparkConf:
     """The settings of the properties file, which come first, and those of the job."""
     conf = SparkConf(_jvm=gateway.jvm).setAppName(name)
+    if gateway.proc is None and place.properties is not None:
+        # That JVM was started without the file.
+        for key, value in _parsed(_text(place.properties)).items():
+            if key.startswith("spark."):
+                conf.set(key, value)
     if place.properties is None:
         conf.setMaster(place.master)
         if _is_local(place.master):

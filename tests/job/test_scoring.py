@@ -1,7 +1,6 @@
 """A source on the cluster: spread over the cores, portion after portion, gone on with."""
 
 import random
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from sentiment.recipes import RECIPES
 from sentiment.score import NO_KNOWN_WORD, NO_LABEL, NO_WORD, ModelCache, score_batch, score_texts
 from sentiment.score_parts import run_of, score_parts
 from sentiment.scoring import Scoring, portions, score_source
-from sentiment.session import find_place, spark_session
 from sentiment.sources import Source, SourceOptions, cut_files, find_source
 from sentiment.stream_rows import reviews_of
 from sentiment.text import text_id
@@ -26,12 +24,6 @@ from sentiment.vocabulary import Vocabulary
 
 from .conftest import WORDS as KNOWN
 from .conftest import small_network
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[SparkSession]:
-    with spark_session(find_place("local[2]"), name="test-scoring") as session:
-        yield session
 
 
 @pytest.fixture(scope="module")

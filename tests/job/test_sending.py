@@ -10,13 +10,6 @@ from sentiment import sending
 from sentiment.corpus import SCHEMA, Corpus
 from sentiment.errors import InvalidInputError
 from sentiment.sending import check_size, send
-from sentiment.session import find_place, spark_session
-
-
-@pytest.fixture(scope="module")
-def spark():
-    with spark_session(find_place("local[2]"), name="test-sending") as session:
-        yield session
 
 
 def batches(*, count: int, rows: int, chars: int = 40) -> list[pa.RecordBatch]:
