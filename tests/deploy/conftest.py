@@ -15,6 +15,7 @@ import pytest
 from sparkbundle import ports
 from sparkbundle.daemons import CLUSTER_VARIABLE, ROLE_VARIABLE
 from tests import processes
+from tests.quick_java import quick_java
 
 COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
 LIMIT = 240.0
@@ -31,13 +32,14 @@ def wait_until(condition: Callable[[], Any], *, seconds: float = 90.0) -> Any:
 
 
 class CommandLine:
-    """`sparkbundle` with one state directory and none of the tester's own settings."""
+    """`sparkbundle` with one state directory, quick JVMs and none of the tester's own settings."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.state = home / "state"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK", "XDG_"))}
         self.env = kept | {"SPARKBUNDLE_STATE": str(self.state), "HOME": str(home)}
+        self.env["JAVA_HOME"] = quick_java()
 
     def popen(self, *words: str, **env: str) -> "subprocess.Popen[str]":
         return processes.popen(
