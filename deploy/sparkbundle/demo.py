@@ -27,6 +27,7 @@ from sentiment.score import score_texts
 from sentiment.session import Place, spark_session
 from sentiment.sources import Source, SourceOptions, find_source
 from sentiment.splits import SplitOptions
+from sentiment.strategies import settings_for
 from sentiment.text import TOKENIZER
 from sentiment.train import Options, Trained, train
 from sentiment.vectors import Policy, WordTable, open_table, write_table
@@ -101,7 +102,8 @@ def run(options: DemoOptions) -> DemoResult:
             master=record.master, label=f"cluster {record.name}", properties=Path(record.properties)
         )
         options.out.mkdir(parents=True, exist_ok=True)
-        with spark_session(place, name="sparkbundle-demo") as spark:
+        settings = settings_for(place)
+        with spark_session(place, name="sparkbundle-demo", settings=settings) as spark:
             return _story(spark, source, options, record, steps)
 
 
