@@ -18,6 +18,9 @@ _SETTINGS: Final = {
     "spark.task.maxDirectResultSize": "32m",
     # Every worker has torch in memory from its start.
     "spark.python.daemon.module": "sentiment.daemon",
+    # Else the tasks of SQL have another environment than those of RDDs, and by that a daemon of
+    # their own on each executor, which loads torch again.
+    "spark.sql.execution.pyspark.udf.simplifiedTraceback.enabled": "false",
     # Between JVM and Python: over TCP each task waits 40 ms for an acknowledgement (Nagle).
     "spark.python.unix.domain.socket.enabled": "true",
     # An executor's JVM only passes bytes on; the threads of other collectors take time from torch.
