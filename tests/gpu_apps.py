@@ -78,9 +78,10 @@ holding = threading.Thread(
     target=lambda: held.extend(context.parallelize(range(number), number).barrier()
         .mapPartitions(hold).collect()))
 holding.start()
-while not context.statusTracker().getActiveStageIds():
+tracker = context.statusTracker()
+while not any(tracker.getStageInfo(stage).numActiveTasks == number
+              for stage in tracker.getActiveStageIds()):
     time.sleep(0.05)
-time.sleep(2)
 counted = context.parallelize(range(100), 4).withResources(cpus).mapPartitions(count).collect()
 open(flag, "w").close()
 holding.join()
@@ -112,7 +113,10 @@ while not os.path.exists("enough"):
 '''
 
 TRAINED = '''
-"""FOLDER: the packaged job, whose rounds and scores ask for GPUs and compute on the CPU."""
+"""FOLDER STRATEGIES: the packaged job, whose rounds and scores ask for GPUs, on the CPU.
+
+Averaging without and with GPUs; with GPUs also the other strategies that are named.
+"""
 import json, sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -155,8 +159,9 @@ with spark_session(place, name="trained", settings=settings) as spark:
     profile = ResourceProfileBuilder().require(TaskResourceRequests().cpus(1).resource("gpu", 1))
     given = Gpus(profile=profile.build)
     told = {"slots": given.slots(spark.sparkContext), "workers": given.workers(spark)}
+    others = [(strategy, given, strategy) for strategy in sys.argv[2:]]
     for name, gpus, strategy in (
-        ("cpus", NO_GPUS, "averaging"), ("gpus", given, "averaging"), ("sums", given, "allreduce")):
+        ("cpus", NO_GPUS, "averaging"), ("gpus", given, "averaging"), *others):
         done = train(
             spark, corpus=open_corpus(folder / "corpus"), table=table,
             recipe=with_changes(recipe, strategy=strategy), target=folder / name, workers=2,
