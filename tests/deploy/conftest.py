@@ -15,6 +15,7 @@ import pytest
 from sparkbundle import ports
 from sparkbundle.daemons import CLUSTER_VARIABLE, ROLE_VARIABLE
 from tests import processes
+from tests.deploy.notebook_server import Kernel, Server
 from tests.quick_java import quick_java
 
 COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
@@ -24,10 +25,12 @@ LIMIT = 240.0
 def wait_until(condition: Callable[[], Any], *, seconds: float = 90.0) -> Any:
     """The first true value of `condition`; fails after `seconds`."""
     deadline = time.monotonic() + seconds
+    pause = 0.05
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.5)  # many a condition starts a process
     raise AssertionError(f"not within {seconds} s: {condition}")
 
 
@@ -152,6 +155,61 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
         yield line
     finally:
         _remove_all(line)
+
+
+SIMULATED = Path(__file__).parents[1] / "cluster/simulated_nvidia_smi.sh"
+
+
+@pytest.fixture(scope="session")
+def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """The command line on a machine with three SIMULATED GPUs, and its cluster, "default".
+
+    Two workers of two cores: worker-1 offers GPU 0 and 2, worker-2 offers GPU 1. How many GPUs the
+    machine has is in the file "gpus" of its home.
+    """
+    line = CommandLine(tmp_path_factory.mktemp("gpus"))
+    program = line.home / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(SIMULATED.read_text())
+    program.chmod(0o755)
+    (line.home / "gpus").write_text("3\n")
+    line.env["PATH"] = f"{program.parent}{os.pathsep}{line.env['PATH']}"
+    line.env["SIMULATED_GPUS"] = str(line.home / "gpus")
+    try:
+        started = line(
+            "up", "--workers", "2", "--cores-per-worker", "2", "--memory-per-worker", "600m"
+        )
+        (line.home / "up.txt").write_text(started.stdout + started.stderr)
+        yield line
+    finally:
+        _remove_all(line)
+
+
+@pytest.fixture(scope="session")
+def notebooks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """The command line with a cluster, "default", for notebooks; no server of them is begun yet."""
+    line = CommandLine(tmp_path_factory.mktemp("notebooks"))
+    try:
+        line("up", "--workers", "2", "--cores-per-worker", "1", "--memory-per-worker", "1g")
+        yield line
+    finally:
+        _remove_all(line)
+
+
+@pytest.fixture(scope="session")
+def server(notebooks: CommandLine) -> Iterator[Server]:
+    """The notebook server of that cluster."""
+    yield Server.begin(notebooks)
+    log = notebooks.directory("default") / "logs/notebook.log"
+    print(log.read_text()[-5000:] if log.exists() else "")
+
+
+@pytest.fixture(scope="session")
+def kernel(server: Server) -> Iterator[Kernel]:
+    """A kernel of that server."""
+    made = Kernel(server)
+    yield made
+    made.end()
 
 
 def _remove_all(line: CommandLine) -> None:

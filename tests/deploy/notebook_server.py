@@ -6,13 +6,14 @@ import uuid
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import websocket
 from jupyter_client import BlockingKernelClient
 
-from tests.deploy.conftest import CommandLine
+if TYPE_CHECKING:
+    from tests.deploy.conftest import CommandLine
 
 
 @dataclass
@@ -93,14 +94,14 @@ def text_of(content: dict[str, Any]) -> str:
 class Server(Asked):
     """The server of the default cluster of `run`, on this machine."""
 
-    run: CommandLine
+    run: "CommandLine"
 
     @property
     def folder(self) -> Path:
         return self.run.home / "sparkbundle-notebooks"
 
     @classmethod
-    def begin(cls, run: CommandLine) -> "Server":
+    def begin(cls, run: "CommandLine") -> "Server":
         """The server of the default cluster of `run`, begun if it does not run."""
         opened = run.json("open", "notebook", "--no-browser")
         return cls(opened["port"], opened["url"].partition("token=")[2], run)

@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext
 
 from sentiment.events import event_log
 from tests.browser import TALK, browsing, kept, open_tiles, printed, run_all_cells, with_parameters
-from tests.deploy.conftest import CommandLine, wait_until
+from tests.deploy.conftest import wait_until
 from tests.deploy.notebook_server import Kernel, Server
 
 SETTINGS = {
@@ -25,33 +25,26 @@ def browser() -> Iterator[BrowserContext]:
         yield context
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, reviews: Path) -> Iterator[Server]:
-    """One whose first notebook has the settings that a user in a hurry would give it."""
-    run = CommandLine(tmp_path_factory.mktemp("browser"))
-    try:
-        run("up", "--workers", "2", "--cores-per-worker", "1", "--memory-per-worker", "1g")
-        made = Server.begin(run)
-        path = run.home / "sparkbundle-notebooks" / TALK
-        given = {"REVIEWS": str(reviews), **SETTINGS}
-        path.write_text(json.dumps(with_parameters(json.loads(path.read_text()), given)))
-        yield made
-    finally:
-        print((run.directory("default") / "logs" / "notebook.log").read_text()[-5000:])
-        run("down", "--purge")
+@pytest.fixture
+def talk(server: Server, reviews: Path) -> Server:
+    """The server; its first notebook has the settings that a user in a hurry would give it."""
+    path = server.folder / TALK
+    given = {"REVIEWS": str(reviews), **SETTINGS}
+    path.write_text(json.dumps(with_parameters(json.loads(path.read_text()), given)))
+    return server
 
 
 @pytest.mark.long
 def test_the_talk_runs_to_its_end_and_its_chart_moves_meanwhile(
-    browser: BrowserContext, server: Server
+    browser: BrowserContext, talk: Server
 ):
     page = browser.new_page()
-    page.goto(server.url)
+    page.goto(talk.url)
     page.wait_for_selector(".jp-Launcher-body")
     assert "token" not in page.url, "it is not left in the history"
     kept(page, "1-launcher")
-    run_all_cells(page, server.address, notebook=TALK, shots="2", seconds=400)
-    text = printed(json.loads((server.folder / TALK).read_text()))
+    run_all_cells(page, talk.address, notebook=TALK, shots="2", seconds=400)
+    text = printed(json.loads((talk.folder / TALK).read_text()))
     assert re.search(r"[\d.]+% of \d+ reviews are told right", text)
     page.close()
 
