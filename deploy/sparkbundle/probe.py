@@ -166,11 +166,15 @@ def is_mine(address: str) -> bool:
 
 
 def java() -> "dict[str, object]":
-    """The first line of `java -version`, and whether this Java can run Spark 4."""
+    """What `java -version` says it is, and whether this Java can run Spark 4."""
     quiet = ("-XX:-UsePerfData",)  # it would write a file below /tmp
-    said = run("java", *quiet, "-version")
-    whole = run("java", *quiet, "--add-modules=jdk.incubator.vector", "-version") is not None
-    return {"version": said.splitlines()[0] if said else "", "complete": whole}
+    # One start tells both of a Java that is complete; a warning may come before its version.
+    report = run("java", *quiet, "--add-modules=jdk.incubator.vector", "-version")
+    complete = report is not None
+    if report is None:
+        report = run("java", *quiet, "-version") or ""
+    versions = [line for line in report.splitlines() if " version " in line]
+    return {"version": (versions or report.splitlines() or [""])[0], "complete": complete}
 
 
 # From here to find_gpus the same text as in roles/gpu/files/gpu.py: neither can import the other.

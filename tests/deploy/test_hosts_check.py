@@ -1,6 +1,7 @@
 """What the check of hosts makes of what they tell; real hosts are in tests/cluster."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -266,6 +267,8 @@ def test_the_probe_tells_about_this_very_machine_and_changes_nothing():
     assert told["ssh_port"] == 2222
     assert told["cores"] >= 1
     assert told["memory_mib"] > 256
+    assert re.search(r' version "\d', told["java"]["version"])  # not the warning before it
+    assert told["java"]["complete"]
     assert set(TOLD) <= set(told)
 
 
