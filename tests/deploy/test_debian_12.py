@@ -155,7 +155,9 @@ def test_files_and_folders_come_from_hosts(line: SystemPython, lab: Lab, name: s
     assert (copy / "file" if name == "folder" else copy).read_text() == "w1"
 
 
+# Daemons, jobs and the agent that keeps them run under 3.11.2 on the hosts of tests/cluster.
 @pytest.mark.cluster
+@pytest.mark.long
 def test_a_cluster_on_this_machine_and_a_job_on_it(line: SystemPython):
     app = line.home / "app.py"
     app.write_text("import sys\nprint('PYTHON', sys.version_info[:2], sys.prefix)\n")

@@ -25,7 +25,7 @@ CPU_BUILDS = {
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="G2: hosts get the CUDA build, gigabytes: the lock has the CPU build of Python 3.11 only",
+    reason="G2: hosts get the CUDA build (GBs): the lock has the CPU build of Python 3.11 only",
 )
 def test_the_cpu_build_of_torch_is_locked(machine: str):
     (torch,) = read_lock(resources.locks().cpu, Target(python=PYTHON, machine=machine))
