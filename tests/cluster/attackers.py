@@ -12,7 +12,7 @@ from typing import Any
 
 from sparkbundle.spark_settings import Secrets, new_secrets
 from tests.cluster import machines
-from tests.cluster.conftest import HOSTS, MASTER, Cluster, root
+from tests.cluster.laptop import HOSTS, MASTER, Cluster, root
 
 ATTACKS = Path(__file__).with_name("attacks.py")
 ADDRESSES = {name: machines.address(name) for name in HOSTS}
@@ -91,23 +91,25 @@ def words_of(secrets: Secrets) -> tuple[str, str]:
     return secrets.rpc, secrets.ui_key
 
 
-def watched(command: list[str], env: dict[str, str], secrets: Secrets) -> str:
-    """What a command prints; fails when a secret is in any process' arguments meanwhile.
+def watched(command: list[str], env: dict[str, str], secrets: Secrets) -> tuple[str, str]:
+    """What a command prints, on stdout and on stderr; fails when a secret is in any process'
+    arguments meanwhile.
 
     The processes of the test machines are among those of this computer.
     """
     seen = set()
-    with tempfile.TemporaryFile("w+") as out:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": subprocess.STDOUT}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
         with subprocess.Popen(command, env=env, **streams) as process:
             while process.poll() is None:
                 for path in Path("/proc").glob("[0-9]*/cmdline"):
                     with contextlib.suppress(OSError):  # it has ended
                         seen.add(path.read_text(errors="replace"))
                 time.sleep(0.1)
-        out.seek(0)
-        text = out.read()
-    assert process.returncode == 0, text
+        for file in (out, err):
+            file.seek(0)
+        printed = out.read(), err.read()
+    assert process.returncode == 0, "".join(printed)
     assert any("ansible-playbook" in line for line in seen)
     assert not any(word in line for line in seen for word in words_of(secrets))
-    return text
+    return printed

@@ -1,36 +1,27 @@
 """Real hosts for the tests: Vagrant machines with systemd and sshd, one cluster on them for all.
 
-The files run in the order of their numbers, as one story: each test finds the cluster as the one
-before has left it, and leaves it whole. SPARKBUNDLE_TEST_KEEP=1 uses what an earlier run has left
-up, and keeps it.
+Each file begins on a healthy cluster, whatever ran before it, and can run alone: the machines
+are put back to the installed layer (layers.py), which `up` on bare machines has made. Within a
+file, each test finds the cluster as the one before has left it, and leaves it whole.
+SPARKBUNDLE_TEST_KEEP=1 uses what an earlier run has left up, and keeps it.
 """
 
-import json
 import os
-import re
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from sparkbundle.hosts import Hosts
 from sparkbundle.inventory import load
-from sparkbundle.spark_settings import Secrets
-from tests.cluster import machines
+from tests.cluster import box, computer, layers, machines
 from tests.cluster.computer import Unavailable
-from tests.conftest import QUICK_JVMS, Sentiment
-from tests.deploy.conftest import wait_until
+from tests.cluster.laptop import HOSTS, Cluster, inventory_text
+from tests.cluster.layers import Layer
+from tests.conftest import Sentiment
 
-COMMAND = str(Path(sys.executable).with_name("sparkbundle"))
-INVENTORY = Path(__file__).parents[2] / "inventory" / "vagrant.yml"
-HOSTS = ("master", "worker-1", "worker-2")
-WORKERS = HOSTS[1:]
 KEEP = bool(os.environ.get("SPARKBUNDLE_TEST_KEEP"))
-MASTER = f"spark://{machines.address('master')}:7077"
 SLEEPER = """
 import os, time
 from pyspark.sql import SparkSession
@@ -46,144 +37,82 @@ while not os.path.exists("enough"):
 """
 
 
-class Cluster:
-    """`sparkbundle` for the cluster of an inventory, as an operator's laptop runs it."""
+class Stage:
+    """The machines and the laptop of a test run, set up for each file as it needs them."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
-        self.inventory = home / "vagrant.yml"
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK", "ANSIBLE"))}
-        self.env = kept | {"SPARKBUNDLE_STATE": str(home / "state")}
-        self.write_inventory()
+        self.laptop = Cluster(home)
+        self.is_whole = False
+        """Whether the machines are as a file has found them that began on the layer."""
+        running = all(machines.condition(name) == "RUNNING" for name in HOSTS)
+        self._is_left_up = KEEP and running and (home / "state/hosts").exists()
 
-    def write_inventory(self, **changes: dict[str, Any] | None) -> Path:
-        """inventory/vagrant.yml with these machines' key; changes by host, None removes one."""
-        tree = yaml.safe_load(INVENTORY.read_text())
-        tree["all"]["vars"]["spark_settings"] = QUICK_JVMS
-        tree["all"]["vars"]["ansible_ssh_private_key_file"] = str(machines.private_key())
-        groups = tree["all"]["children"]
-        for name, values in changes.items():
-            host = name.replace("_", "-")
-            group = groups["master" if host == "master" else "workers"]["hosts"]
-            if values is None:
-                del group[host]
-            else:
-                group.setdefault(host, {"ansible_host": machines.address(host)}).update(values)
-        self.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
-        return self.inventory
+    def bare(self) -> Cluster:
+        """Bare machines, and a laptop that knows none of them."""
+        self.is_whole = self._is_left_up = False
+        machines.fresh(*HOSTS)
+        shutil.rmtree(self.laptop.env["SPARKBUNDLE_STATE"], ignore_errors=True)
+        self.laptop.write_inventory()
+        return self.laptop
 
-    def write_setting(self, line: str) -> None:
-        """One more of Spark's settings in the inventory."""
-        text = self.inventory.read_text()
-        self.inventory.write_text(
-            text.replace("spark_settings:\n", f"spark_settings:\n      {line}\n", 1)
-        )
-
-    def popen(self, command: str, *words: object, **options: Any) -> "subprocess.Popen[str]":
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-        settings = {"cwd": self.home, "env": self.env, "stderr": subprocess.PIPE, **streams}
-        line = [COMMAND, *command.split(), "-i", str(self.inventory), *map(str, words)]
-        return subprocess.Popen(line, text=True, **(settings | options))
-
-    def __call__(
-        self, command: str, *words: object, code: int = 0, timeout: float = 580
-    ) -> "subprocess.CompletedProcess[str]":
-        process = self.popen(command, *words)
-        try:
-            out, err = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            raise AssertionError(f"{command}: no end after {timeout} s\n{out}\n{err}") from None
-        assert process.returncode == code, f"exit {process.returncode}\n{out}\n{err}"
-        assert "Traceback" not in err
-        return subprocess.CompletedProcess([command, *words], process.returncode, out, err)
-
-    def up_past(self, step: int) -> "subprocess.Popen[str]":
-        """An `up` that goes on, as soon as it has ended this step."""
-        process = self.popen("up")
-        assert process.stderr is not None
-        said = []
-        for line in process.stderr:
-            said.append(line)
-            if line.startswith(f"[{step}/"):
-                return process
-        raise AssertionError("".join(said))
-
-    def json(self, command: str, *words: object, code: int = 0) -> Any:
-        return json.loads(self(command, "--json", *words, code=code).stdout)
-
-    def secrets(self) -> Secrets:
-        return Secrets(**json.loads(root("master", "cat /etc/sparkbundle/secrets.json")))
-
-    def state(self, job: str) -> str:
-        return self.json("jobs", job)["state"]
-
-    def turns(self, job: str) -> int:
-        """How many turns a sleeping job has had so far; the sum of each must be right."""
-        sums = re.findall(r"^TURN \d+ (.*)$", self("logs", job).stdout, re.MULTILINE)
-        assert set(sums) <= {str(sum(range(999)))}
-        return len(sums)
-
-    def sleep(self, sleeper: Path) -> str:
-        """Submit the sleeping job; its id, once its first turn is done."""
-        job = self.json("submit", sleeper)["id"]
-        wait_until(lambda: self.turns(job) >= 1)
-        return job
-
-    def wake(self, job: str, *, turns: int = 2) -> None:
-        """Have the sleeping job go on for some turns, and end well."""
-        before = self.turns(job)
-        wait_until(lambda: self.turns(job) >= before + turns)
-        root("master", f"touch {self.json('jobs', job)['work']}/enough")
-        self("logs", "-f", job)
-        assert self.state(job) == "SUCCEEDED"
-
-    def invariant(self) -> None:
-        """What must be true again after every fault: all is well, and `up` changes nothing."""
-        assert self.json("up")["changed"] == 0
-        found = self.json("status")
-        assert found["healthy"], found
-        assert sorted(one["name"] for one in found["hosts"]) == sorted(HOSTS)
-
-
-def root(name: str, command: str, *, check: bool = True) -> str:
-    """What a shell command of root prints on a machine."""
-    return machines.attach(name, command, check=check).stdout
-
-
-def executors(name: str) -> int:
-    """How many executors run on a machine."""
-    return int(root(name, "pgrep -c -f [C]oarseGrainedExecutorBackend", check=False))
+    def deployed(self) -> Cluster:
+        """A cluster that is up and healthy."""
+        if self._is_left_up:
+            self.laptop("up")
+        elif not self.is_whole:
+            layers.ensure().restore(self.laptop)
+        self._is_left_up = False
+        return self.laptop
 
 
 @pytest.fixture(scope="session")
-def hosts() -> Iterator[None]:
-    """The machines, bare."""
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The machines, of this run alone."""
     try:
-        machines.up((*HOSTS, "outsider"))
+        computer.install()
+        with layers.claimed():
+            machines.up((*HOSTS, "outsider"))
+            home = (
+                box.cache().with_name("test-laptop") if KEEP else tmp_path_factory.mktemp("laptop")
+            )
+            home.mkdir(parents=True, exist_ok=True)
+            yield Stage(home)
+            if not KEEP:
+                machines.destroy()
     except Unavailable as error:
         if os.environ.get("CI"):
             raise  # there the tests of the cluster are not left out
         pytest.skip(f"no test hosts: {error} (root on Debian or Ubuntu brings them up)")
-    if not KEEP:
-        machines.fresh(*HOSTS, "outsider")
-    yield
-    if not KEEP:
-        machines.destroy()
 
 
-@pytest.fixture(scope="session")
-def bare(hosts: None, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+@pytest.fixture(scope="module")
+def bare(stage: Stage) -> Cluster:
     """The command line before the first `up`."""
-    return Cluster(tmp_path_factory.mktemp("laptop"))
+    return stage.bare()
 
 
 @pytest.fixture(scope="session")
-def cluster(bare: Cluster) -> Cluster:
-    """The command line, and a cluster that is up."""
-    bare("up")
-    return bare
+def layer(stage: Stage) -> Layer:
+    """The installed layer, and the `up` on bare machines that made it."""
+    return layers.ensure()
+
+
+@pytest.fixture(scope="module")
+def cluster(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The command line, and a cluster that is up: as `up` on bare machines has left it, or as
+    another file has left it that says it LEAVES_IT_WHOLE and in which nothing failed."""
+    laptop = stage.deployed()
+    stage.is_whole = False
+    yield laptop
+    stage.is_whole = (
+        getattr(request.module, "LEAVES_IT_WHOLE", False)
+        and request.path not in FAILED
+        and laptop.inventory.read_text() == inventory_text()
+    )
+
+
+FAILED: set[Path] = set()
+"""Files in which a test has failed."""
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +144,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """With a failed test come the ends of the hosts' journals."""
     report = yield
     if report.failed and "tests/cluster" in str(item.path):
+        FAILED.add(item.path)
         for name in HOSTS:
             text = machines.journal(name, 60)
             report.sections.append((f"journal of {name}", text))

@@ -43,6 +43,7 @@ HERE = Path(__file__).parent
 USER = "vagrant"
 SPARE = "worker-3"
 DEBIAN_13 = "trixie"
+ROOT_OF_CONFIG = r"(?m)^lxc\.rootfs\.path = overlay:(.*)$"
 
 
 class MachineError(Exception):
@@ -169,8 +170,11 @@ def destroy() -> None:
             shutil.rmtree(index)
 
 
-def fresh(*names: str) -> None:
-    """Make the machines bare again, as if newly installed. Creates those that are absent."""
+def fresh(*names: str, layer: Path | None = None) -> None:
+    """Make the machines bare again, as if newly installed. Creates those that are absent.
+
+    With `layer`, a folder with what `keep` took from each of them, they are as they were then.
+    """
     install()
     chosen = _chosen(names)
     homes = _homes(chosen)
@@ -180,16 +184,56 @@ def fresh(*names: str) -> None:
 
     def reset(machine: Machine) -> None:
         _empty_disk(machine)
-        # What Vagrant's hostname step does to a machine that it creates.
-        etc = machine.disk / "etc"
-        etc.mkdir()
-        (etc / "hostname").write_text(f"{machine.name}\n")
-        hosts = (box.pristine(homes[machine.suite]) / "etc/hosts").read_text()
-        (etc / "hosts").write_text(f"{hosts}127.0.1.1\t{machine.name}\n")
+        _stack(machine, layer)
+        if layer is None:
+            # What Vagrant's hostname step does to a machine that it creates.
+            etc = machine.disk / "etc"
+            etc.mkdir()
+            (etc / "hostname").write_text(f"{machine.name}\n")
+            hosts = (_below(machine)[-1] / "etc/hosts").read_text()
+            (etc / "hosts").write_text(f"{hosts}127.0.1.1\t{machine.name}\n")
         start(machine.name)
 
+    kept = absent if layer is None else []
     with _alone():
-        _each(reset, [machine for machine in _chosen(names) if machine.name not in absent])
+        ensure_bridge()
+        heal()
+        _each(reset, [machine for machine in _chosen(names) if machine.name not in kept])
+
+
+def keep(*names: str, into: Path) -> None:
+    """Shut the machines down and move what was written on them to `into`, as a layer.
+
+    They are of no use until `fresh`.
+    """
+
+    def move(machine: Machine) -> None:
+        _halt(machine)
+        # A rename, or where the cache is on another file system a copy with devices and attributes.
+        box.run("mv", machine.disk, into / machine.name)
+        machine.disk.mkdir()
+
+    with _alone():
+        into.mkdir(parents=True)
+        _each(move, _chosen(names))
+
+
+def _below(machine: Machine) -> list[Path]:
+    """The layers below the machine's disk, the uppermost first, the box last."""
+    text = (LXC / machine.container / "config").read_text()
+    *below, _ = re.findall(ROOT_OF_CONFIG, text)[-1].split(":")
+    return [Path(path) for path in below]
+
+
+def _stack(machine: Machine, layer: Path | None) -> None:
+    """Have the machine's disk lie on the box, or on a layer on the box, from its next start on."""
+    below = [*([layer / machine.name] if layer else []), _below(machine)[-1]]
+    root = ":".join(map(str, [*below, machine.disk]))
+    config = LXC / machine.container / "config"
+    text = re.sub(ROOT_OF_CONFIG, f"lxc.rootfs.path = overlay:{root}", config.read_text())
+    aside = config.with_suffix(".aside")
+    aside.write_text(text)
+    aside.rename(config)
 
 
 def _empty_disk(machine: Machine) -> None:
@@ -361,7 +405,9 @@ def _complete(machine: Machine, home: Path) -> bool:
     """Whether it was created to the end, from today's box and Vagrantfile, and still exists."""
     if not machine.ready.exists() or machine.ready.read_text() != _origin(home):
         return False
-    return (LXC / machine.container / "config").exists() and machine.disk.exists()
+    if not (LXC / machine.container / "config").exists() or not machine.disk.exists():
+        return False
+    return all(path.exists() for path in _below(machine))
 
 
 def _origin(home: Path) -> str:

@@ -1,7 +1,7 @@
 """What goes wrong under a job, on hosts: each is done to a cluster and a job that runs on it."""
 
 from tests.cluster import machines
-from tests.cluster.conftest import Cluster, root
+from tests.cluster.laptop import Cluster, root
 from tests.deploy.conftest import wait_until
 
 

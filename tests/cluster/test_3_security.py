@@ -33,12 +33,12 @@ from tests.cluster.attackers import (
     job,
     listeners,
     told,
-    watched,
     words_of,
 )
-from tests.cluster.conftest import COMMAND, HOSTS, WORKERS, Cluster, root
+from tests.cluster.laptop import HOSTS, WORKERS, Cluster, executors, root
 from tests.deploy.conftest import wait_until
 
+LEAVES_IT_WHOLE = True
 SERVICES = ("spark", "sparkjob")
 HIDDEN = "tests-look-for-this"
 
@@ -49,14 +49,20 @@ def secrets(cluster: Cluster) -> Secrets:
 
 
 @pytest.fixture(scope="module")
-def running(cluster: Cluster) -> Iterator[str]:
-    """A job that runs as long as the tests; the id of its application."""
+def sleeping(cluster: Cluster) -> Iterator[str]:
+    """The id of a job that runs as long as the tests."""
     name = ("--conf", "spark.app.name=sleeper")
     done = cluster("submit", "--json", *SMALL, *name, ATTACKS, "sleep", 600)
-    found = json.loads(done.stdout)["id"]
-    wait_until(lambda: "TURN 0 " in cluster("logs", found).stdout, seconds=90)
-    yield application(cluster)
-    cluster("cancel", found)
+    job_id = json.loads(done.stdout)["id"]
+    wait_until(lambda: "TURN 0 " in cluster("logs", job_id).stdout, seconds=90)
+    yield job_id
+    cluster("cancel", job_id)
+
+
+@pytest.fixture(scope="module")
+def running(cluster: Cluster, sleeping: str) -> str:
+    """The id of that job's application."""
+    return application(cluster)
 
 
 def application(cluster: Cluster) -> str:
@@ -169,30 +175,6 @@ def test_s7_no_page_ends_an_application_or_a_worker(
     told = json.loads(ask(f"GET {master}:8080/json/ {key}")[0][1])
     assert running in [app["id"] for app in told["activeapps"] if app["state"] == "RUNNING"]
     assert [worker["state"] for worker in told["workers"]] == ["ALIVE", "ALIVE"]
-
-
-def test_s8_up_tells_nobody_a_secret(cluster: Cluster, secrets: Secrets):
-    """Not in its output, its logs, its differences, and not to those who look at processes."""
-    go = "cd /etc/sparkbundle; for f in {}; do {}; done"
-    daemons = {"master": "master.properties history.properties", "worker-1": "worker.properties"}
-    root("master", go.format("secrets.json spark-defaults.conf", "echo >> $f"))
-    for name, files in daemons.items():
-        root(name, go.format(files, "cp -p $f $f.kept; echo >> $f"))
-    talkative = {"ANSIBLE_VERBOSITY": "4", "ANSIBLE_DIFF_ALWAYS": "1", "ANSIBLE_DEBUG": "1"}
-    command = [COMMAND, "--debug", "up", "-i", str(cluster.inventory)]
-    try:
-        out = watched([*command, "--check"], cluster.env | talkative, secrets)
-    finally:  # no daemon is to be restarted for this
-        for name, files in daemons.items():
-            root(name, go.format(files, "mv $f.kept $f"))
-    assert out.count("Write its settings") >= 3
-    written = watched([*command, "--json"], cluster.env | talkative, secrets)
-    assert '"changed": 2,' in written
-    files = [path for path in (cluster.home / "state").rglob("*") if path.is_file()]
-    logs = "".join(path.read_text(errors="replace") for path in files)
-    for text in (out, written, logs):
-        assert "Write the secrets" in text
-        assert not any(word in text for word in words_of(secrets))
 
 
 # ---------------------------------------------------------------- jobs
@@ -316,6 +298,15 @@ def test_s8_no_other_user_sees_a_secret_in_a_process_or_a_journal(running: str, 
     assert not any(word in lines for word in words_of(secrets))
 
 
-def test_after_all_attacks_the_cluster_is_as_before(cluster: Cluster, running: str):
+def test_after_all_attacks_the_job_runs_and_cancel_ends_it_and_frees_the_cluster(
+    cluster: Cluster, sleeping: str, running: str
+):
     assert application(cluster) == running
+    cluster("cancel", sleeping)
+    assert cluster.state(sleeping) == "CANCELLED"
+    wait_until(lambda: not cluster.json("status")["applications"], seconds=60)
+    again = cluster("cancel", sleeping)
+    assert "nothing to do" in again.stderr + again.stdout
+    for worker in WORKERS:
+        wait_until(lambda name=worker: executors(name) == 0, seconds=30)
     cluster.invariant()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import machines
-from tests.cluster.conftest import HOSTS, Cluster, executors, root
+from tests.cluster.laptop import HOSTS, Cluster, executors, root
 from tests.deploy.conftest import wait_until
 
 pytestmark = pytest.mark.long

@@ -5,7 +5,6 @@ import re
 import signal
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +18,11 @@ from tests.browser import TALK, browsing, kept, open_tiles, printed, run_all_cel
 from tests.certificates import write_certificate
 from tests.cluster import machines
 from tests.cluster.attackers import listeners
-from tests.cluster.conftest import Cluster, root
+from tests.cluster.laptop import Cluster, root
 from tests.deploy.conftest import told_first, wait_until
 from tests.deploy.notebook_server import Asked
 
+LEAVES_IT_WHOLE = True
 MASTER = machines.address("master")
 SETTINGS = "/etc/sparkbundle/notebook"
 PROFILE = "PySpark (small)"
@@ -45,21 +45,8 @@ def tunnel(cluster: Cluster) -> Iterator[Asked]:
 
 
 @pytest.fixture(scope="module")
-def with_notebook(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster with a notebook server, which other tests do without: `up` takes longer."""
-    tree = yaml.safe_load(cluster.inventory.read_text())
-    tree["all"]["children"]["notebook"] = {"hosts": {"master": None}}
-    cluster.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
-    assert "and in a notebook" in cluster("up").stderr
-    cluster.invariant()
-    yield cluster
-    cluster.write_inventory()
-    cluster("up")
-
-
-@pytest.fixture(scope="module")
-def server(with_notebook: Cluster) -> Iterator[Asked]:
-    with tunnel(with_notebook) as opened:
+def server(cluster: Cluster) -> Iterator[Asked]:
+    with tunnel(cluster) as opened:
         yield opened
 
 
@@ -184,7 +171,7 @@ def connects(name: str, address: str, port: int) -> bool:
 def test_a_kernel_keeps_the_server_as_it_is_until_it_has_ended(
     server: Asked, kernel: str, cluster: Cluster
 ):
-    change(cluster, notebook_profiles={PROFILE: {"spark.cores.max": 1}})
+    cluster.change_inventory(notebook_profiles={PROFILE: {"spark.cores.max": 1}})
     done = cluster("up")
     assert "goes on as it was, since kernels run" in done.stderr
     assert kernel in end_kernels(server)
@@ -203,16 +190,13 @@ def end_kernels(server: Asked) -> list[str]:
     return kernels
 
 
-def change(cluster: Cluster, **variables: Any) -> None:
-    """The inventory with other variables; None takes one out."""
-    tree = yaml.safe_load(cluster.inventory.read_text())
-    given = tree["all"]["vars"] | variables
-    tree["all"]["vars"] = {key: value for key, value in given.items() if value is not None}
-    cluster.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
-
-
-def test_a_server_that_was_killed_comes_back_and_the_tunnel_goes_on(server: Asked):
+def test_a_server_that_was_killed_comes_back_and_the_tunnel_goes_on(
+    server: Asked, cluster: Cluster
+):
+    pid = "systemctl show -P MainPID spark-notebook"
+    before = root("master", pid)
     root("master", "systemctl kill -s KILL spark-notebook")
+    wait_until(lambda: root("master", pid) not in (before, "0\n"), seconds=60)
 
     def answers() -> bool:
         try:
@@ -220,8 +204,8 @@ def test_a_server_that_was_killed_comes_back_and_the_tunnel_goes_on(server: Aske
         except (OSError, http.client.HTTPException):
             return False
 
-    time.sleep(1)
     wait_until(answers, seconds=60)
+    cluster.invariant()
 
 
 @pytest.mark.long
@@ -230,8 +214,7 @@ def test_published_it_speaks_tls_under_its_name_alone(
 ):
     end_kernels(server)
     certificate, key = write_certificate(tmp_path, NAME)
-    change(
-        cluster,
+    cluster.change_inventory(
         notebook_name=NAME,
         notebook_certificate=str(certificate),
         notebook_key=str(key),
@@ -256,7 +239,7 @@ def test_published_it_speaks_tls_under_its_name_alone(
         cluster.invariant()
     finally:
         names = ("notebook_name", "notebook_certificate", "notebook_key")
-        change(cluster, **dict.fromkeys(names))
+        cluster.change_inventory(**dict.fromkeys(names))
         cluster("up")
     assert not connects("outsider", MASTER, 443)
     assert root("master", f"ls {SETTINGS}").split() == [

@@ -11,26 +11,36 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cluster import computer, machines
-from tests.cluster.conftest import HOSTS, Cluster, root
+from tests.cluster.laptop import HOSTS, Cluster, root
 from tests.cluster.test_5_hosts import left_behind
 from tests.deploy.conftest import wait_until
 
 
-def test_down_and_up_again(cluster: Cluster, sleeper: Path):
+def test_down_and_up_again_without_the_notebook_server(cluster: Cluster, sleeper: Path):
+    """`down` ends all, `up` starts it again; what is in the inventory no more goes with it."""
     job = cluster.sleep(sleeper)
     cluster("down")
-    told = cluster.json("status", code=1)
-    assert not told["healthy"]
+    report = cluster.json("status", code=1)
+    assert not report["healthy"]
     for name in HOSTS:
         assert root(name, "pgrep -c java", check=False) == "0\n"
         assert "sparkbundle" in root(name, "nft list tables")
         daemon = "spark-master" if name == "master" else "spark-worker"
         assert root(name, f"systemctl is-enabled {daemon}; true") == "disabled\n"
     assert cluster("down").stdout.count("changed 0") == 3
+
+    tree = yaml.safe_load(cluster.inventory.read_text())
+    del tree["all"]["children"]["notebook"]
+    cluster.inventory.write_text(yaml.safe_dump(tree, sort_keys=False))
     cluster("up")
     assert cluster.state(job) == "CANCELLED"
+    assert "this cluster has no notebook server" in cluster("open notebook", code=3).stderr
+    listed = "systemctl list-unit-files --plain --no-legend 'spark-notebook*'"
+    assert root("master", listed, check=False) == ""
+    assert ".ipynb" in root("master", "ls /var/lib/sparkbundle/notebook/notebooks")
     cluster.invariant()
 
 
@@ -111,6 +121,7 @@ def test_a_disk_that_fills_up_and_a_host_that_dies_in_mid_deploy(cluster: Cluste
     cluster.invariant()
 
 
+@pytest.mark.long  # after the deploys above; test_down_purge_leaves_nothing_behind is daily
 def test_the_end_leaves_nothing_behind(cluster: Cluster):
     cluster("down", "--purge")
     for name in HOSTS:

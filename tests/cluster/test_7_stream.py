@@ -12,7 +12,7 @@ import pytest
 from sentiment.score import NO_KNOWN_WORD
 from sentiment.text import has_word, text_id
 from tests.cluster import machines
-from tests.cluster.conftest import Cluster, root
+from tests.cluster.laptop import Cluster, root
 from tests.cluster.misfortunes import kill_driver, kill_executor, lose_machine
 from tests.conftest import Sentiment, movie_reviews
 from tests.deploy.conftest import wait_until
