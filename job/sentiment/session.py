@@ -233,10 +233,9 @@ def _stop(context: SparkContext) -> None:
     gateway = context._gateway
     assert gateway is not None
     context.stop()
-    if gateway.proc is None:
-        gateway.close(keep_callback_server=True)
-        gateway.shutdown_callback_server()
-    else:
+    if gateway.proc is not None:
+        # Of a JVM that goes on the connections do so, too: one that the JVM calls Python by is
+        # being read, and closing it waits for the end of that.
         gateway.shutdown()
         if gateway.proc.stdin is not None:
             gateway.proc.stdin.close()

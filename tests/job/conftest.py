@@ -113,7 +113,7 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus(sentiment: Sentiment, reviews: Path) -> Path:
-    sentiment("ingest", reviews, sentiment.home / "corpus")
+    sentiment("ingest", reviews, sentiment.home / "corpus", "--master", "local[2]")
     return sentiment.home / "corpus"
 
 
@@ -160,7 +160,8 @@ def scored(sentiment: Sentiment, trained: Path, reviews: Path) -> Scored:
 @pytest.fixture(scope="session")
 def evaluated(sentiment: Sentiment, trained: Path, corpus: Path) -> dict[str, Any]:
     """What `evaluate` says of the model on the corpus's test split."""
-    return sentiment.json("evaluate", "--model", trained, "--reviews", corpus)
+    place = ("--master", "local[2]")  # on the cluster: the README's story
+    return sentiment.json("evaluate", "--model", trained, "--reviews", corpus, *place)
 
 
 PLANNED = (

@@ -100,9 +100,9 @@ def test_fewer_steps_than_rounds_make_fewer_rounds(
     sentiment: Sentiment, corpus: Path, table: Path, tmp_path: Path
 ):
     words = ("train", corpus, tmp_path / "m", "--vectors", table, "--epochs", "1")
-    sentiment(*words, "--batch-size", "1000", "--rounds-per-epoch", "4", "--master", "local[1]")
+    sentiment(*words, "--batch-size", "800", "--rounds-per-epoch", "4", "--master", "local[1]")
     recipe = json.loads((tmp_path / "m" / "model.json").read_text())["recipe"]
-    assert recipe["train"]["rounds_per_epoch"] == 2  # 1,200 reviews, one shard
+    assert recipe["train"]["rounds_per_epoch"] == 2  # 910 reviews, one shard
     assert recipe["extra"]["rounds_per_epoch"] == "2"
 
 

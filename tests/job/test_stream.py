@@ -9,8 +9,9 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,17 +25,22 @@ from sentiment.stream_sink import DUPLICATE
 from sentiment.text import text_id
 from sentiment.vocabulary import Vocabulary
 from tests.conftest import Sentiment, small_disk
+from tests.job.driver_jvm import DriverJvm
 
 from .conftest import WORDS, small_network
 
-LOCAL = ("--master", "local[2]", "--interval", "0.2", "--settle", "0")
+NOW = ("--interval", "0.2", "--settle", "0")
+TWO_CORES, ONE_CORE = ("--master", "local[2]"), ("--master", "local[1]")
+"""Each core has a Python process, which loads torch."""
 
 
 class Streams:
     """The command line in a folder of its own, with an inbox and a model."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, driver_jvm: DriverJvm) -> None:
         self.command = Sentiment(home)
+        self.own_jvm = dict(self.command.env)
+        self.command.env |= driver_jvm.variables
         self.inbox, self.out = home / "inbox", home / "scores"
         self.inbox.mkdir()
         self.model(seed=1)
@@ -57,14 +63,16 @@ class Streams:
         os.utime(aside, (time.time() - 1000,) * 2)
         aside.rename(self.inbox / name)
 
-    def start(self, *words: str) -> "subprocess.Popen[str]":
+    def start(
+        self, *words: str, cores: Sequence[str] = ONE_CORE, **options: Any
+    ) -> "subprocess.Popen[str]":
         place = (self.inbox, self.out) if "--format" not in words else (self.out,)
-        given = ("--model", self.command.home / "model", *LOCAL, *words)
+        given = ("--model", self.command.home / "model", *NOW, *cores, *words)
         log = (self.command.home / "stderr.txt").open("a")
-        return self.command.popen("stream", *place, *given, stderr=log)
+        return self.command.popen("stream", *place, *given, stderr=log, **options)
 
     def once(self, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-        given = ("--model", self.command.home / "model", *LOCAL, "--once", *words)
+        given = ("--model", self.command.home / "model", *NOW, *ONE_CORE, "--once", *words)
         return self.command("stream", self.inbox, self.out, *given, code=code)
 
     def events(self, kind: str = "batch") -> list[dict]:
@@ -81,8 +89,8 @@ class Streams:
 
 
 @pytest.fixture
-def streams(tmp_path: Path) -> Streams:
-    return Streams(tmp_path)
+def streams(tmp_path: Path, driver_jvm: DriverJvm) -> Streams:
+    return Streams(tmp_path, driver_jvm)
 
 
 def wait(run: "subprocess.Popen[str]", true: Callable[[], object], *, seconds: float = 90) -> None:
@@ -109,7 +117,7 @@ def reviews(first: int, last: int) -> list[str]:
 def test_what_arrives_is_scored_once_whatever_happens_to_it(streams: Streams):
     """CHECKS F15, F16: the same under another name, appended to, broken; another model."""
     first_model = load_model(streams.command.home / "model")
-    run = streams.start()
+    run = streams.start(cores=TWO_CORES)
     # Spark's first batch is of an empty folder.
     commits = streams.out.with_name("scores.checkpoint") / "spark/commits"
     wait(run, (commits / "0").exists)
@@ -167,7 +175,7 @@ def test_a_killed_driver_and_a_damaged_checkpoint_lose_nothing_and_score_nothing
 ):
     texts = reviews(0, 4400)
     small = ("--batch-mib", "0.01")  # a file a batch
-    run = streams.start(*small)
+    run = streams.start(*small, cores=TWO_CORES, env=streams.own_jvm)
     for number in range(0, 4000, 400):
         streams.arrive(f"{number}.txt", *texts[number : number + 400])
         if number == 800:
@@ -176,12 +184,14 @@ def test_a_killed_driver_and_a_damaged_checkpoint_lose_nothing_and_score_nothing
     run.wait()
     before = len(streams.rows())
     streams.arrive("late.txt", *texts[4000:])
-    beside = streams.start(*small)
+    beside = streams.start(*small, env=streams.own_jvm)
     wait(beside, lambda: len(streams.rows()) > before + 800)
     refused = streams.once(code=5)
     assert "another run" in refused.stderr
     beside.kill()
     beside.wait()
+    shown = (streams.command.home / "stderr.txt").read_text()
+    assert "WARN" not in shown, "Spark's messages are in its log"
     offsets = streams.out.with_name("scores.checkpoint") / "spark/offsets"
     numbers = sorted(int(path.name) for path in offsets.iterdir() if path.name.isdigit())
     for number in numbers[-2:]:
@@ -207,10 +217,12 @@ def test_a_killed_driver_and_a_damaged_checkpoint_lose_nothing_and_score_nothing
     assert "OUT does not have their scores" in streams.once(code=3).stderr
 
 
-def test_a_full_disk_ends_it_with_the_path_and_with_room_it_goes_on(tmp_path: Path):
+def test_a_full_disk_ends_it_with_the_path_and_with_room_it_goes_on(
+    tmp_path: Path, driver_jvm: DriverJvm
+):
     """CHECKS F7: nothing half-written is left."""
     with small_disk(tmp_path / "disk", mebibytes=2):
-        streams = Streams(tmp_path)
+        streams = Streams(tmp_path, driver_jvm)
         streams.out = tmp_path / "disk/scores"
         filler = tmp_path / "disk/filler"
         streams.arrive("a.txt", *reviews(0, 3000))
@@ -227,7 +239,7 @@ def test_a_full_disk_ends_it_with_the_path_and_with_room_it_goes_on(tmp_path: Pa
 
 def test_another_source_of_spark_by_its_name_and_options(streams: Streams):
     texts = reviews(0, 20)
-    model = ("--model", streams.command.home / "model", "--master", "local[1]")
+    model = ("--model", streams.command.home / "model", *ONE_CORE)
     unknown = streams.command("stream", streams.out, "--format", "socked", *model, code=3).stderr
     assert "Failed to find the data source: socked" in unknown
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -1,4 +1,4 @@
-"""The same 10,000 texts by --text, `score`, `stream` and a notebook: the same scores."""
+"""The same texts by --text, `score`, `stream` and a notebook: the same scores."""
 
 import json
 import random
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from sentiment import notebook
 from sentiment.model import save_model
@@ -13,20 +14,20 @@ from sentiment.recipes import RECIPES
 from sentiment.text import text_id
 from sentiment.vocabulary import Vocabulary
 from tests.conftest import Sentiment
+from tests.job.driver_jvm import DriverJvm
 
 from .conftest import WORDS, small_network
 
-TEXTS = 10_000
 GIVEN_AS_WORDS = 300
 
 
-def different_texts() -> list[str]:
-    """Of 3 to 120 words, some of them unknown; a few have no score."""
+def different_texts(count: int) -> list[str]:
+    """Of 3 to 120 words, some of them unknown; the last two have no score."""
     chance = random.Random(5)
     words = [*WORDS, "unheardof", "Ünknown", "🎬", "...", "don't"]
     found = {
         f"{' '.join(chance.choices(words, k=chance.randint(3, 120)))} {number}": None
-        for number in range(TEXTS - 2)
+        for number in range(count - 2)
     }
     return [*found, "zxcv qwer", "!!!"]
 
@@ -35,9 +36,13 @@ def by_id(scored: list[dict]) -> dict[str, float]:
     return {row["id"]: row["probability"] for row in scored if row["probability"] is not None}
 
 
-def test_the_same_texts_have_the_same_scores_in_every_way_of_asking(tmp_path: Path):
-    texts = different_texts()
+@pytest.mark.parametrize("count", [1_500, pytest.param(10_000, marks=pytest.mark.long)])
+def test_the_same_texts_have_the_same_scores_in_every_way_of_asking(
+    tmp_path: Path, driver_jvm: DriverJvm, count: int
+):
+    texts = different_texts(count)
     home = Sentiment(tmp_path)
+    home.env |= driver_jvm.variables
     save_model(
         tmp_path / "model",
         network=small_network(RECIPES["quick"](), scale=1.5),
@@ -59,7 +64,7 @@ def test_the_same_texts_have_the_same_scores_in_every_way_of_asking(tmp_path: Pa
     local = ("--master", "local[2]")
     home("score", *model, "inbox", "scores.parquet", *local)
     batch = pq.read_table(tmp_path / "scores.parquet").to_pylist()
-    streamed = ("--once", "--settle", "0", "--batch-mib", "1")
+    streamed = ("--once", "--settle", "0", "--batch-mib", "0.1")
     home("stream", "inbox", "streamed", *model, *streamed, *local)
     parts = sorted((tmp_path / "streamed/scores").iterdir())
     assert len(parts) > 1
@@ -67,7 +72,7 @@ def test_the_same_texts_have_the_same_scores_in_every_way_of_asking(tmp_path: Pa
     table = notebook.score(texts, tmp_path / "model")
     expected = dict(zip(table["id"], table["probability"], strict=True))
     expected = {name: score for name, score in expected.items() if not np.isnan(score)}
-    assert len(expected) == TEXTS - 2
+    assert len(expected) == count - 2
     for rows in (typed, piped):
         for row, text in zip(rows, texts, strict=False):
             row["id"] = text_id(text)
