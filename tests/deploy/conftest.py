@@ -223,18 +223,28 @@ def _remove_all(line: CommandLine) -> None:
     assert not left, f"down left processes: {left}"
 
 
+TICK_APP = """
+import sys, time
+for number in range(int(sys.argv[1])):
+    print("tick", number, flush=True)
+    time.sleep(0.2)
+"""
+
 # It hands in a job only when it has an executor: Spark, which gives up at some moment, never
 # answers one that comes in at that very moment.
 INTRUDER = """
-import sys, time
+import os, sys, time
 from pyspark import SparkConf, SparkContext
+def place(numbers):
+    yield os.getcwd(), sys.executable, sum(numbers)
 context = SparkContext(conf=SparkConf().setAppName(sys.argv[1]))
 inside = context._jsc.sc()
 while not inside.isStopped() and inside.getExecutorMemoryStatus().size() < 2:
     time.sleep(0.2)
 if inside.isStopped():
     sys.exit("kept out")
-print("LET IN", context.parallelize(range(10), 2).sum())
+print("LET IN", context.parallelize(range(1000), 8).mapPartitions(place).collect())
+context.stop()
 """
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from sparkbundle.page_token import token
-from tests.deploy.conftest import CommandLine, wait_until
+from tests.deploy.conftest import INTRUDER, CommandLine, wait_until
 
 KEY = "spark.org.apache.spark.ui.JWSFilter.param.secretKey"
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -53,21 +53,11 @@ def test_the_record_is_what_the_job_reads(shared: CommandLine):
     assert shared.properties("one")["spark.master"] == record["master"]
 
 
-COUNT = """
-import os, sys
-from pyspark import SparkContext
-def f(part):
-    yield os.getcwd(), sys.executable, sum(part)
-context = SparkContext()
-print("RESULT", context.parallelize(range(1000), 8).mapPartitions(f).collect())
-context.stop()
-"""
-
-
 def test_an_application_with_the_properties_runs_on_every_worker(shared: CommandLine):
-    driver = shared.application(COUNT, shared.directory("one") / "conf/client.properties")
+    """The program of the intruders, with the secret."""
+    driver = shared.application(INTRUDER, shared.directory("one") / "conf/client.properties", "own")
     out, _ = driver.communicate(timeout=200)
-    assert driver.returncode == 0, out
+    assert driver.returncode == 0 and "LET IN" in out, out
     found = re.findall(r"'([^']*)', '([^']*)', (\d+)", out)
     assert sum(int(total) for _, _, total in found) == 499500
     work = str(shared.directory("one") / "work") + "/"

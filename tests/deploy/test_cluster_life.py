@@ -15,7 +15,7 @@ import pytest
 
 from sparkbundle import daemons, launch, ports
 from sparkbundle.daemons import CLUSTER_VARIABLE
-from tests.deploy.conftest import CommandLine, wait_until
+from tests.deploy.conftest import TICK_APP, CommandLine, wait_until
 from tests.deploy.test_cluster_access import SLEEP
 
 pytestmark = pytest.mark.usefixtures("intruders")
@@ -52,7 +52,9 @@ def test_other_settings_for_a_running_cluster_are_refused(shared: CommandLine):
     assert shared.json("status", "--name", "one")["healthy"]
 
 
-def test_a_killed_worker_is_told_and_started_again(shared: CommandLine):
+def test_a_killed_worker_and_master_are_told_and_started_again_where_they_were(shared: CommandLine):
+    """One worker lives on, and finds the new master."""
+    before = shared.json("status", "--name", "one")
     shared.daemon("one", "worker-2").kill()
     status = wait_until(lambda: _unhealthy(shared))
     assert {d["name"]: d["state"] for d in status["daemons"]} == {
@@ -63,23 +65,19 @@ def test_a_killed_worker_is_told_and_started_again(shared: CommandLine):
     shown = shared("status", "--name", "one", code=1)
     assert "NOT well" in shown.stdout
     assert "sparkbundle up --name one" in shown.stderr
-    assert shared.json("up", "--name", "one")["changed"] == ["worker-2"]
+    worker, master = (shared.daemon("one", name) for name in ("worker-1", "master"))
+    master.kill()
+    master.wait(timeout=30)
+    after = shared.json("up", "--name", "one")
+    assert after["changed"] == ["master", "worker-2"]
+    assert (after["master"], after["ui"]) == (before["master"], before["ui"])
     assert shared.json("status", "--name", "one")["healthy"]
+    assert shared.daemon("one", "worker-1") == worker
 
 
 def _unhealthy(cli: CommandLine) -> dict:
     status = json.loads(cli.popen("status", "--name", "one", "--json").communicate()[0])
     return {} if status["healthy"] else status
-
-
-def test_a_killed_master_is_started_again_where_it_was(shared: CommandLine):
-    before = shared.json("status", "--name", "one")
-    shared.daemon("one", "master").kill()
-    wait_until(lambda: _unhealthy(shared))
-    after = shared.json("up", "--name", "one")
-    assert after["changed"] == ["master"]
-    assert (after["master"], after["ui"]) == (before["master"], before["ui"])
-    assert shared.json("status", "--name", "one")["healthy"]
 
 
 def test_two_clusters_live_side_by_side_and_a_crash_leaves_nothing_for_long(shared: CommandLine):
@@ -133,8 +131,8 @@ def test_two_clusters_live_side_by_side_and_a_crash_leaves_nothing_for_long(shar
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_up_leaves_nothing_running(cli: CommandLine, number: signal.Signals):
-    process = cli.popen("up")
-    wait_until(lambda: cli.processes("default", "worker-2"))
+    process = cli.popen("up", "--workers", "1")
+    wait_until(lambda: cli.processes("default", "worker-1"))
     process.send_signal(number)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -145,10 +143,11 @@ def test_an_interrupted_up_leaves_nothing_running(cli: CommandLine, number: sign
     assert not (cli.directory("default") / "cluster.json").exists()
 
 
-def test_nohup_keeps_an_up_from_a_terminal_that_closes(cli: CommandLine):
+def test_nohup_keeps_an_up_and_down_ends_jobs_and_names_applications(cli: CommandLine):
+    """The life of one cluster, from a terminal that closes to its last file."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup does no more
     try:
-        process = cli.popen("up", "--workers", "1")
+        process = cli.popen("up", "--workers", "1", "--memory-per-worker", "512m")
     finally:
         signal.signal(signal.SIGHUP, before)
     wait_until(lambda: cli.processes("default", "worker-1"))
@@ -157,9 +156,33 @@ def test_nohup_keeps_an_up_from_a_terminal_that_closes(cli: CommandLine):
     assert process.returncode == 0, err
     assert cli.json("status")["healthy"]
 
+    driver = cli.application(SLEEP, cli.directory("default") / "conf/client.properties")
+    try:
+        (cli.home / "tick.py").write_text(TICK_APP)
+        job = json.loads(cli("submit", "--json", "tick.py", "3000").stdout)["id"]
+        wait_until(lambda: "tick 3" in cli("logs", job).stdout)
+        wait_until(lambda: cli.json("status")["applications"])
+        done = cli("down")
+        assert "1 applications have lost cluster 'default': sleeper (app-" in done.stderr
+        assert driver.poll() is None  # the user's own process
+    finally:
+        for process in [*psutil.Process(driver.pid).children(recursive=True), driver]:
+            process.kill()
+        driver.communicate()
+    assert cli.processes("default") == []
+    assert (cli.directory("default") / "logs/master.log").exists()
+    assert not (cli.directory("default") / "conf").exists()
+
+    assert cli.json("jobs", job)["state"] == "CANCELLED"
+    assert "is not up" in cli("submit", "tick.py", "1", code=3).stderr
+    assert "tick 3" in cli("logs", job).stdout
+
+    assert "nothing to do" in cli("down", "--purge").stdout
+    assert not cli.directory("default").exists()
+
 
 def test_down_after_a_killed_up(cli: CommandLine):
-    process = cli.popen("up")
+    process = cli.popen("up", "--workers", "1")
     wait_until(lambda: cli.processes("default", "worker-1"))
     process.kill()
     process.communicate()
@@ -184,7 +207,7 @@ def test_a_worker_that_does_not_start_is_explained(cli: CommandLine):
         f'exec {real} "$@"\n'
     )
     java.chmod(0o755)
-    done = cli("up", code=1, JAVA_HOME=str(cli.home / "jdk"))
+    done = cli("up", "--workers", "1", code=1, JAVA_HOME=str(cli.home / "jdk"))
     assert "worker-1" in done.stderr
     assert "no luck today" in done.stderr
     assert str(cli.directory("default") / "logs/worker-1.log") in done.stderr

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from sentiment.model import save_model
 from sentiment.recipes import RECIPES
 from sentiment.vocabulary import Vocabulary
-from tests.deploy.conftest import CommandLine, told_first, wait_until
+from tests.deploy.conftest import TICK_APP, CommandLine, told_first, wait_until
 from tests.job.conftest import WORDS, small_network
 
 ON = ("--name", "one")
@@ -34,33 +35,38 @@ pathlib.Path("made.txt").write_text("kept")
 spark.stop()
 sys.exit(int(sys.argv[1]))
 """
-TICK_APP = """
-import sys, time
-for number in range(int(sys.argv[1])):
-    print("tick", number, flush=True)
-    time.sleep(0.2)
-"""
 
 
 @pytest.fixture
 def one(shared: CommandLine) -> CommandLine:
-    """The shared cluster, beside an application."""
-    (shared.home / "tick.py").write_text(TICK_APP)
     return shared
 
 
-@pytest.fixture
-def ticking(one: CommandLine) -> Iterator[dict[str, Any]]:
-    """A job that runs for minutes, and has printed something."""
-    job = _submit(one, "3000")
-    wait_until(lambda: "tick 3" in one("logs", *ON, job["id"]).stdout)
-    yield job
-    one("cancel", *ON, job["id"])
+@dataclass(frozen=True)
+class Waited:
+    """A job that runs for minutes, has printed something, and the `submit --wait` that shows it."""
+
+    process: "subprocess.Popen[str]"
+    id: str
 
 
-def _submit(cli: CommandLine, *words: str) -> dict[str, Any]:
-    job: dict[str, Any] = json.loads(cli("submit", *ON, "--json", "tick.py", *words).stdout)
-    return job
+@pytest.fixture(scope="module")
+def waited(shared: CommandLine) -> Iterator[dict[signal.Signals, Waited]]:
+    """A job for each signal that its `submit --wait` gets; other tests go on with them."""
+    (shared.home / "tick.py").write_text(TICK_APP)
+    jobs: dict[signal.Signals, Waited] = {}
+    try:
+        for number in (signal.SIGKILL, signal.SIGHUP, signal.SIGINT):
+            process = shared.popen("submit", *ON, "--wait", "tick.py", "3000")
+            assert process.stdout is not None
+            wait_until(lambda out=process.stdout: out.readline() == "tick 2\n")
+            jobs[number] = Waited(process, _find(shared, "last")["id"])
+        yield jobs
+    finally:
+        for job in jobs.values():
+            job.process.kill()
+            job.process.communicate()
+            shared.popen("cancel", *ON, job.id).communicate()  # most have ended, or are removed
 
 
 def _find(cli: CommandLine, name: str) -> dict[str, Any]:
@@ -96,8 +102,53 @@ def test_the_packaged_job(one: CommandLine):
     assert job["id"].startswith("sentiment-")
 
 
-def test_a_job_goes_on_alone_and_is_cancelled(one: CommandLine):
-    job = _submit(one, "3000")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGINT])
+def test_the_job_goes_on_when_its_terminal_is_gone(
+    one: CommandLine, waited: dict[signal.Signals, Waited], number: signal.Signals
+):
+    process, job_id = waited[number].process, waited[number].id
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert _find(one, job_id)["state"] == "RUNNING"
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert f"{job_id} goes on" in err
+        assert f"sparkbundle logs -f --name one {job_id}" in err
+
+
+def test_a_killed_driver(one: CommandLine, waited: dict[signal.Signals, Waited]):
+    job_id = waited[signal.SIGKILL].id
+    java = next(p for p in one.processes("one", f"job-{job_id}") if p.name() == "java")
+    java.kill()
+    job = wait_until(lambda: _ended(one, job_id))
+    assert (job["state"], job["exit"]) == ("FAILED", 137)
+    assert "FAILED (killed by SIGKILL)" in one("jobs", *ON).stdout
+    wait_until(lambda: not one.processes("one", f"job-{job_id}"))
+
+
+def test_a_killed_watcher_does_not_leave_the_driver(
+    one: CommandLine, waited: dict[signal.Signals, Waited]
+):
+    job_id = waited[signal.SIGHUP].id
+    watchers = [p for p in one.processes("one", f"job-{job_id}") if "supervise" in p.cmdline()]
+    watchers[0].kill()
+    job = wait_until(lambda: _ended(one, job_id))
+    assert (job["state"], job["exit"]) == ("LOST", None)
+    role = f"job-{job_id}"
+    wait_until(lambda: "java" not in [process.name() for process in one.processes("one", role)])
+
+
+def test_a_job_that_runs_is_not_resumed(one: CommandLine, waited: dict[signal.Signals, Waited]):
+    job_id = waited[signal.SIGINT].id
+    assert "still runs" in one("resume", *ON, job_id, code=3).stderr
+    assert _find(one, job_id)["state"] == "RUNNING"
+    assert "there is no job" in one("resume", *ON, "none-such", code=3).stderr
+
+
+def test_a_job_that_runs_is_followed_and_cancelled(
+    one: CommandLine, waited: dict[signal.Signals, Waited]
+):
+    job = _find(one, waited[signal.SIGINT].id)
     assert job["state"] == "RUNNING"
     reader = one.popen("logs", *ON, "-f", job["id"])
     assert reader.stdout is not None
@@ -115,6 +166,22 @@ def test_a_job_goes_on_alone_and_is_cancelled(one: CommandLine):
     assert len(one("logs", *ON, "--tail", "2", job["id"]).stdout.splitlines()) == 2
 
 
+def test_names_of_jobs(one: CommandLine, waited: dict[signal.Signals, Waited]):
+    """Those of the three jobs before, which have ended by now."""
+    first, _, last = (job.id for job in waited.values())
+    assert _find(one, "last")["id"] == last
+    assert _find(one, first)["id"] == first
+    assert "jobs: " in one("jobs", *ON, "tick-", code=3).stderr
+    wrong = one("logs", *ON, f"{first}x", code=3).stderr
+    assert f"there is no job '{first}x'" in wrong
+    assert f"did you mean {first}?" in wrong
+    assert "sparkbundle jobs --name one" in one("cancel", *ON, "zzz", code=3).stderr
+    assert one.json("jobs", *ON, "--remove", first) == {"removed": [first]}
+    assert one("jobs", *ON, first, code=3)
+    assert last in one.json("jobs", *ON, "--prune", "0")["removed"]
+    assert [job for job in one.json("jobs", *ON)["jobs"] if job["state"] != "RUNNING"] == []
+
+
 def test_a_cancelled_stream_ends_in_good_order(one: CommandLine):
     """Its first process alone is asked: the JVM is there until the stream has stopped."""
     save_model(
@@ -127,6 +194,7 @@ def test_a_cancelled_stream_ends_in_good_order(one: CommandLine):
     (one.home / "inbox").mkdir()
     words = ("stream", str(one.home / "inbox"), "scores", "--model", "@model")
     job: dict[str, Any] = json.loads(one("submit", *ON, "--json", "sentiment", *words).stdout)
+    assert job["state"] == "RUNNING"
     (one.home / "inbox/.a.txt").write_text("".join(f"{word}\n" for word in WORDS[:7]))
     watching = one.popen("watch", *ON, job["id"])
     assert watching.stdout is not None
@@ -167,15 +235,6 @@ def look_at_its_board(one: CommandLine, job: str) -> None:
     assert "no job" in one("open", "board", *ON, "nonsense", code=3).stderr
 
 
-def test_a_killed_driver(ticking: dict[str, Any], one: CommandLine):
-    java = next(p for p in one.processes("one", f"job-{ticking['id']}") if p.name() == "java")
-    java.kill()
-    job = wait_until(lambda: _ended(one, ticking["id"]))
-    assert (job["state"], job["exit"]) == ("FAILED", 137)
-    assert "FAILED (killed by SIGKILL)" in one("jobs", *ON).stdout
-    wait_until(lambda: not one.processes("one", f"job-{ticking['id']}"))
-
-
 # Its child hears no SIGTERM: it is there for a while after the job's result.
 COUNT_APP = """
 import pathlib, subprocess, sys
@@ -202,69 +261,9 @@ def test_a_job_that_failed_is_resumed_in_its_folder(one: CommandLine):
     assert "has succeeded" in one("resume", *ON, job["id"], code=3).stderr
 
 
-def test_a_job_that_runs_is_not_resumed(ticking: dict[str, Any], one: CommandLine):
-    assert "still runs" in one("resume", *ON, ticking["id"], code=3).stderr
-    assert _find(one, ticking["id"])["state"] == "RUNNING"
-    assert "there is no job" in one("resume", *ON, "none-such", code=3).stderr
-
-
-def test_a_killed_watcher_does_not_leave_the_driver(ticking: dict[str, Any], one: CommandLine):
-    watcher = next(p for p in one.processes("one") if "supervise" in p.cmdline())
-    watcher.kill()
-    job = wait_until(lambda: _ended(one, ticking["id"]))
-    assert (job["state"], job["exit"]) == ("LOST", None)
-    role = f"job-{ticking['id']}"
-    wait_until(lambda: "java" not in [process.name() for process in one.processes("one", role)])
-
-
 def _ended(cli: CommandLine, name: str) -> dict[str, Any]:
     job = _find(cli, name)
     return {} if job["state"] == "RUNNING" else job
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGINT])
-def test_the_job_goes_on_when_its_terminal_is_gone(one: CommandLine, number: signal.Signals):
-    process = one.popen("submit", *ON, "--wait", "tick.py", "3000")
-    assert process.stdout is not None
-    wait_until(lambda: process.stdout.readline() == "tick 2\n")
-    process.send_signal(number)
-    _, err = process.communicate(timeout=30)
-    job = _find(one, "last")
-    try:
-        assert job["state"] == "RUNNING"
-        if number != signal.SIGKILL:
-            assert process.returncode == 130
-            assert f"{job['id']} goes on" in err
-            assert f"sparkbundle logs -f --name one {job['id']}" in err
-    finally:
-        one("cancel", *ON, job["id"])
-
-
-def test_names_of_jobs(one: CommandLine):
-    first, second = _submit(one, "1")["id"], _submit(one, "1")["id"]
-    wait_until(lambda: _ended(one, first) and _ended(one, second))
-    assert _find(one, "last")["id"] == second
-    assert _find(one, first)["id"] == first
-    assert "jobs: " in one("jobs", *ON, "tick-", code=3).stderr
-    wrong = one("logs", *ON, f"{first}x", code=3).stderr
-    assert f"there is no job '{first}x'" in wrong
-    assert f"did you mean {first}?" in wrong
-    assert "sparkbundle jobs --name one" in one("cancel", *ON, "zzz", code=3).stderr
-    assert one.json("jobs", *ON, "--remove", first) == {"removed": [first]}
-    assert one("jobs", *ON, first, code=3)
-    assert second in one.json("jobs", *ON, "--prune", "0")["removed"]
-    assert [job for job in one.json("jobs", *ON)["jobs"] if job["state"] != "RUNNING"] == []
-
-
-def test_down_ends_the_jobs(cli: CommandLine):
-    cli("up", *ON, "--workers", "1", "--memory-per-worker", "512m")
-    (cli.home / "tick.py").write_text(TICK_APP)
-    ticking = _submit(cli, "3000")["id"]
-    wait_until(lambda: "tick 3" in cli("logs", *ON, ticking).stdout)
-    cli("down", *ON)
-    assert _find(cli, ticking)["state"] == "CANCELLED"
-    assert "is not up" in cli("submit", *ON, "tick.py", "1", code=3).stderr
-    assert "tick 3" in cli("logs", *ON, ticking).stdout
 
 
 def test_help_and_usage(cli: CommandLine):
