@@ -139,6 +139,12 @@ def connected(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hos
         yield opened
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """More time than other tests have: the first to run may have to build the box and the layer,
+    or to wait for another process that does so."""
+    item.add_marker(pytest.mark.timeout(1200))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """With a failed test come the ends of the hosts' journals."""

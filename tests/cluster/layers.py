@@ -135,7 +135,7 @@ def _make(layer: Layer) -> None:
     machines.fresh(*HOSTS)
     with tempfile.TemporaryDirectory(prefix="laptop-") as folder:
         laptop = Cluster(Path(folder))
-        report = laptop("up")
+        report = laptop("up", timeout=900)  # other tests may run beside it
         texts = {"stdout": report.stdout, "stderr": report.stderr}
         (work / "up.json").write_text(json.dumps(texts))
         shutil.copytree(laptop.env["SPARKBUNDLE_STATE"], work / "laptop/state", symlinks=True)

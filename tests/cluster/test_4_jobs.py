@@ -19,7 +19,7 @@ from tests.cluster.laptop import WORKERS, Cluster, executors, root
 from tests.cluster.misfortunes import kill_driver, kill_executor, kill_master, lose_machine
 from tests.conftest import Sentiment
 from tests.deploy.conftest import wait_until
-from tests.test_documents import blocks
+from tests.deploy.test_readme import README, blocks
 
 LEAVES_IT_WHOLE = True
 QUICK = (
@@ -79,8 +79,8 @@ def test_the_commands_of_the_readme_and_a_job_that_survives_the_cut_connection(
 ):
     """As they stand there, with a shorter training; `submit` is killed with its SSH cut. The model
     scores here as it does there."""
-    readme = Path(__file__).parents[2] / "README.md"
-    block = next(lines for lines in blocks(readme) if any("-i hosts.yml" in one for one in lines))
+    first = "sparkbundle check -i hosts.yml"
+    block = next(block for block in blocks(README.read_text()) if first in block)
     commands = [shlex.split(line.replace(" -i hosts.yml", ""))[1:] for line in block]
     names = [words[0] for words in commands]
     assert names == ["check", "up", "submit", "pull", "watch", "status", "open", "open", "down"]
