@@ -57,7 +57,7 @@ def house(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hous
 
     shutil.copytree(filled, tmp_path, symlinks=True, dirs_exist_ok=True, ignore=but_for_builder)
     builder = "cache/sparkbundle/wheelhouse/builder"  # no test writes into its thousand files
-    shutil.copytree(filled / builder, tmp_path / builder, symlinks=True, copy_function=os.link)
+    (tmp_path / builder).symlink_to(filled / builder)
     world = TinyWorld(tmp_path / "world")
     world.use(monkeypatch, tmp_path / "cache")
     return House(world, tmp_path / "cache")
@@ -345,7 +345,7 @@ def test_what_no_run_has_used_for_long_is_removed(house: House):
 def test_a_python_without_venv_says_what_to_install(
     empty: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shutil.rmtree(empty.cache / "builder")
+    (empty.cache / "builder").unlink()
     _without_venv(tmp_path, monkeypatch)
     with pytest.raises(PreflightError, match="no venv module") as caught:
         empty.prepare()
