@@ -2,13 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,9 +21,10 @@ from sentiment.session import Place, find_place, spark_session
 from sentiment.watch import Patience, Watch
 from tests.conftest import Sentiment
 
-HURRY = Patience(look=0.2, say=1.0, silent=5.0)
+HURRY = Patience(look=0.2, say=1.0, silent=2.5)
 # How long Spark's start waits for cores: these tests do not wait 30 s.
 IMPATIENT = "spark.scheduler.maxRegisteredResourcesWaitingTime=1s\n"
+SHORT = Patience(look=0.02, say=0.1, silent=0.4, idle=0.6)
 HOLD = """
 import sys, time
 from sentiment.session import find_place, spark_session
@@ -78,6 +81,126 @@ def all_cores_held(cluster: Sentiment) -> Iterator[None]:
             holder.stdin.close()
 
 
+class StandIn:
+    """Of Spark's context what a watch asks of it."""
+
+    def __init__(self, *, executors: int, **settings: str) -> None:
+        self.executors = executors
+        self.jobs: list[int] = []
+        self.cancelled = 0
+        self._settings = {f"spark.{key.replace('_', '.')}": settings[key] for key in settings}
+        self._jsc = SimpleNamespace(sc=lambda: self)
+
+    def getConf(self) -> dict[str, str]:  # noqa: N802
+        return self._settings
+
+    def getExecutorMemoryStatus(self) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(size=lambda: self.executors + 1)
+
+    def statusTracker(self) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(getActiveJobsIds=lambda: self.jobs)
+
+    def cancelAllJobs(self) -> None:  # noqa: N802
+        self.cancelled += 1
+
+
+@pytest.fixture
+def master() -> Iterator[socket.socket]:
+    """What answers as a master does; closed, it does not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@contextmanager
+def watching(context: StandIn, master: socket.socket) -> Iterator[Watch]:
+    watch = Watch(f"spark://127.0.0.1:{master.getsockname()[1]}", SHORT)
+    watch.start(context)
+    try:
+        yield watch
+    finally:
+        watch.end()
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "in time it did not happen"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("executors", "cores", "sentence"),
+    [
+        (0, "0", "waiting for cores: 0 so far; another application may hold the others"),
+        (0, "3", "waiting for cores: 0 of 3 so far; another application may hold the others"),
+        (1, "3", "waiting for cores: 1 of 3 so far; another application may hold the others"),
+        (3, "3", None),
+    ],
+)
+def test_that_cores_are_missing_is_said_once_and_never_the_end(
+    master: socket.socket, capfd, executors: int, cores: str, sentence: str | None
+):
+    context = StandIn(executors=executors, cores_max=cores, executor_cores="1")
+    with watching(context, master) as watch:
+        time.sleep(SHORT.say + 0.4)  # for some ten looks
+        assert watch.gone is None
+    assert capfd.readouterr().err.splitlines() == ([sentence] if sentence else [])
+
+
+def test_a_master_that_is_silent_with_all_executors_lost_is_the_end_after_some_patience(
+    master: socket.socket, capfd
+):
+    context = StandIn(executors=1)
+    with watching(context, master) as watch:
+        port = master.getsockname()[1]
+        master.close()
+        time.sleep(2 * SHORT.silent)
+        assert watch.gone is None, "there is an executor"
+        context.executors = 0
+        until(lambda: "the master does not answer" in capfd.readouterr().err)
+        with socket.create_server(("127.0.0.1", port)):
+            context.executors = 1
+            time.sleep(2 * SHORT.silent)
+        assert watch.gone is None, "it has come back"
+        context.executors = 0
+        until(lambda: watch.gone)
+    assert "no executor is left and its master has not answered for" in watch.gone
+    assert context.cancelled
+    said = capfd.readouterr().err
+    assert "all executors are lost: waiting for the cluster" in said
+
+
+def test_a_master_that_answers_and_gives_no_executor_any_more_is_the_end_later(
+    master: socket.socket,
+):
+    context = StandIn(executors=1)
+    with watching(context, master) as watch:
+        time.sleep(0.1)
+        context.executors = 0
+        until(lambda: watch.gone)
+    assert "it has given no executor for" in watch.gone
+    assert context.cancelled
+
+
+def test_an_application_on_demand_lacks_nothing_without_a_job(master: socket.socket, capfd):
+    context = StandIn(executors=0, dynamicAllocation_enabled="true")
+    with watching(context, master) as watch:
+        time.sleep(SHORT.say + 0.2)
+        assert capfd.readouterr().err == ""
+        context.jobs = [1]
+        heard: list[str] = []
+        until(lambda: heard.append(capfd.readouterr().err) or "".join(heard))
+        time.sleep(SHORT.idle + 0.2)
+        heard.append(capfd.readouterr().err)
+        assert "".join(heard).count("another application holds them all") == 1
+        assert watch.gone is None
+        master.close()
+        until(lambda: watch.gone)
+    assert "its master has not answered for" in watch.gone
+    assert context.cancelled
+
+
+@pytest.mark.long
 def test_that_cores_are_missing_is_said_once(cluster: Sentiment, place: Place, capfd):
     with (
         all_cores_held(cluster),
@@ -92,7 +215,7 @@ def test_a_master_that_restarts_ends_nothing_and_a_cluster_that_ends_ends_the_jo
     cluster: Sentiment, place: Place, capfd
 ):
     def down() -> None:
-        time.sleep(2)
+        time.sleep(1)  # the job has begun
         cluster("down", program="sparkbundle")
 
     ending = threading.Thread(target=down)
@@ -103,7 +226,7 @@ def test_a_master_that_restarts_ends_nothing_and_a_cluster_that_ends_ends_the_jo
         numbers = spark.sparkContext.parallelize(range(8), 8)
         assert numbers.sum() == 28  # there is an executor
         os.kill(master_process(cluster), signal.SIGKILL)
-        slow = numbers.map(lambda n: (time.sleep(1.2), n)[1])
+        slow = numbers.map(lambda n: (time.sleep(0.5), n)[1])
         assert slow.sum() == 28  # for longer than the patience, without a master
         up(cluster)
         assert numbers.sum() == 28
