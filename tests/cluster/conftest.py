@@ -146,12 +146,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """With a failed test come the ends of the hosts' journals."""
+def pytest_runtest_makereport(item: pytest.Function) -> Iterator[None]:
+    """With a failed test come the ends of its hosts' journals: MACHINES, if its file has that."""
     report = yield
     if report.failed and "tests/cluster" in str(item.path):
         FAILED.add(item.path)
-        for name in HOSTS:
+        for name in getattr(item.module, "MACHINES", HOSTS):
             text = machines.journal(name, 60)
             report.sections.append((f"journal of {name}", text))
     return report

@@ -1,6 +1,6 @@
 """python -m tests.cluster.prepare: what the tests of hosts begin with, made before they need it.
 
-Installs the Debian packages, builds the box, creates the machines, brings the wheels together and
+Installs the Debian packages, builds the boxes, creates the machines, brings the wheels together and
 keeps the installed layer; what is there already stays. Made to run in the background while other
 tests run: the tests of hosts wait for it, or make what is missing where it was killed.
 """
@@ -8,6 +8,7 @@ tests run: the tests of hosts wait for it, or make what is missing where it was 
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.cluster import box, computer, layers, machines
 
@@ -17,9 +18,13 @@ def main() -> int:
     started = time.monotonic()
     try:
         computer.install()
-        with layers.claimed():
+        with layers.claimed(), ThreadPoolExecutor(max_workers=1) as pool:
+            # Beside the rest, because it waits for the mirror most of its time.
+            box_of_debian_13 = pool.submit(box.ensure, machines.MACHINES[machines.DEBIAN_13].suite)
             machines.up()
             layers.ensure()
+            box_of_debian_13.result()
+            machines.up([machines.DEBIAN_13])
             # Until the tests come, running daemons would only take processors from others.
             machines.halt()
     except computer.Unavailable as error:
