@@ -33,6 +33,24 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(lane))
 
 
+CLUSTERS = {"sentiment", "shared", "gpus", "notebooks", "cluster"}
+"""Shared fixtures that start a cluster."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a cluster, before those with a mark are left out."""
+    for item in items:
+        definitions = item._fixtureinfo.name2fixturedefs  # parameters of a test are not shared
+        shared = {
+            name
+            for name in CLUSTERS & set(definitions)
+            if definitions[name][-1].scope != "function"
+        }
+        if shared or item.path.is_relative_to(Path(__file__).parent / "cluster"):
+            item.add_marker(pytest.mark.cluster)
+
+
 @contextmanager
 def small_disk(path: Path, *, mebibytes: int) -> Iterator[None]:
     """A file system of this size at a new folder; the test is skipped where none may be mounted."""
