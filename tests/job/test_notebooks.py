@@ -16,11 +16,14 @@ from nbclient import NotebookClient
 from sentiment.notebook import FOLDER_VARIABLE
 from sparkbundle.kernels import NAME, ON_DEMAND, TITLE, kernel_specs, write_kernels
 from tests.conftest import QUICK_JVMS, Sentiment
+from tests.job.driver_jvm import DriverJvm
 
 NOTEBOOKS = Path(__file__).parents[2] / "job" / "notebooks"
 NAMES = ("1-the-talk", "2-live-stream", "3-word-vectors", "4-errors")
 PLOT = "application/vnd.plotly.v1+json"
-FILMS = ("Prom Night", "Read My Lips", "The Last Wave")
+# The notebook looks for films by their names in the texts; these words are in enough of them for
+# several of its batches.
+FILMS = ("horror", "comedy", "movie")
 
 
 class Client(NotebookClient):
@@ -40,7 +43,7 @@ class Client(NotebookClient):
 class Notebooks:
     """The notebooks in a folder of their own, which they share."""
 
-    def __init__(self, home: Path, sentiment: Sentiment) -> None:
+    def __init__(self, home: Path, sentiment: Sentiment, driver_jvm: DriverJvm) -> None:
         self.folder = home / "the talk"  # a space in its name, as people have
         self._home = home
         for name in NAMES:
@@ -48,6 +51,8 @@ class Notebooks:
         environment = {
             "SPARKBUNDLE_STATE": sentiment.env["SPARKBUNDLE_STATE"],
             FOLDER_VARIABLE: str(self.folder),
+            # Of the kernel and the commands of its cells one at a time has Spark.
+            **driver_jvm.variables,
         }
         settings = {**ON_DEMAND, **QUICK_JVMS}
         specs = kernel_specs({TITLE: settings}, python=sys.executable, environment=environment)
@@ -71,20 +76,20 @@ class Notebooks:
 
 @pytest.fixture(scope="module")
 def notebooks(
-    tmp_path_factory: pytest.TempPathFactory, sentiment: Sentiment
+    tmp_path_factory: pytest.TempPathFactory, sentiment: Sentiment, driver_jvm: DriverJvm
 ) -> Iterator[Notebooks]:
     home = tmp_path_factory.mktemp("notebooks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(home / "jupyter"))
-        yield Notebooks(home, sentiment)
+        yield Notebooks(home, sentiment, driver_jvm)
 
 
 @pytest.fixture(scope="module")
 def talk(notebooks: Notebooks, reviews: Path) -> tuple[Any, Client]:
-    """The first one, which the others need, on 1,600 reviews."""
+    """The first one, which the others need, on 1,200 reviews."""
     return notebooks.run(
         "1-the-talk",
-        REVIEWS=str(reviews),
+        REVIEWS=f"{reviews} --master local[2]",  # on the cluster: the README's story
         VECTORS="--dimensions 50 --min-count 3 --workers 1",
         TRAINING="--recipe quick --rounds-per-epoch 4 --learning-rate 0.01 --workers 2 --no-plan",
     )
@@ -134,13 +139,13 @@ def test_the_talk_trains_while_its_chart_moves_and_tells_reviews_apart(talk):
     losses = training["y"]
     assert losses[-1] < losses[0]
     told = re.search(r"([\d.]+)% of (\d+) reviews are told right", text_of(notebook))
-    assert int(told[2]) == pytest.approx(320, abs=5)
+    assert int(told[2]) == pytest.approx(240, abs=5)
     assert float(told[1]) > 65
     assert "A wonderful little film" in text_of(notebook)
 
 
 def test_each_film_of_a_live_stream_has_a_line_that_moves(notebooks: Notebooks, talk):
-    notebook, client = notebooks.run("2-live-stream", FILMS=FILMS, REVIEWS_A_SECOND=8)
+    notebook, client = notebooks.run("2-live-stream", FILMS=FILMS, REVIEWS_A_SECOND=16)
     live = cell_with(notebook, "add_and_apply(")
     moved = [points for cell, points in client.moved if cell == live]
     assert len(set(moved)) >= 2
@@ -170,7 +175,7 @@ def test_errors_are_counted_and_what_the_source_lacks_is_said(notebooks: Noteboo
     notebook, _ = notebooks.run("4-errors")
     text = text_of(notebook)
     wrong, rows = map(int, re.search(r"told wrong: (\d+) of (\d+)", text).groups())
-    assert rows == pytest.approx(320, abs=5)
+    assert rows == pytest.approx(240, abs=5)
     assert wrong < 0.35 * rows
     bars = [picture for _, picture in pictures(notebook)]
     assert len(bars) == 3
