@@ -214,9 +214,9 @@ def kernel(server: Server) -> Iterator[Kernel]:
 
 def _remove_all(line: CommandLine) -> None:
     names = [p.name for p in line.directory("").iterdir()] if line.directory("").is_dir() else []
-    subprocess.run(
-        [COMMAND, "down", "--all", "--purge"], env=line.env, capture_output=True, check=False
-    )
+    if not names:
+        return
+    line.popen("down", "--all", "--purge").communicate()
     left = [process for name in names for process in line.processes(name)]
     for process in left:
         process.kill()
