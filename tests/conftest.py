@@ -71,8 +71,7 @@ QUICK_JVMS = {
     "spark.driver.extraJavaOptions": QUICK_JAVA,
     "spark.executor.extraJavaOptions": QUICK_JAVA,
 }
-"""Settings of a user, for jobs of seconds: half of what their JVMs do is to optimise themselves.
-The demo, and the README's steps on one machine, have the product's own."""
+"""Settings of a user, for jobs of seconds: half of what their JVMs do is to optimise themselves."""
 
 
 class Sentiment:

@@ -36,6 +36,7 @@ def running(command: Sentiment) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.cluster
 def test_the_demo_shows_everything_and_leaves_nothing_running(alone: Sentiment, few_reviews: Path):
     done = alone("demo", "--reviews", few_reviews, "--json", program="sparkbundle")
     result = json.loads(done.stdout)
@@ -60,6 +61,7 @@ def test_the_demo_shows_everything_and_leaves_nothing_running(alone: Sentiment, 
     assert running(alone) == []
 
 
+@pytest.mark.cluster
 def test_an_interrupted_demo_takes_its_cluster_down(alone: Sentiment, few_reviews: Path):
     process = alone.popen("demo", "--reviews", str(few_reviews), program="sparkbundle")
     for line in process.stderr:
@@ -73,6 +75,7 @@ def test_an_interrupted_demo_takes_its_cluster_down(alone: Sentiment, few_review
     assert running(alone) == []
 
 
+@pytest.mark.cluster
 def test_an_interrupt_in_the_moment_the_cluster_is_up_takes_it_down_too(
     alone: Sentiment, few_reviews: Path, monkeypatch: pytest.MonkeyPatch
 ):
