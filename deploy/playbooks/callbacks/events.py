@@ -1,6 +1,6 @@
 """What happens in a playbook, as one JSON object a line on stdout: read by sparkbundle.playbook.
 
-The only file of the project that imports ansible; ansible-playbook loads it.
+ansible-playbook loads it; only this file and the module roles/base/library/place.py import ansible.
 """
 
 import json
