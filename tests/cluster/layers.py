@@ -25,7 +25,7 @@ from pathlib import Path
 
 from tests.cluster import box, machines
 from tests.cluster.computer import LXC
-from tests.cluster.laptop import HOSTS, Cluster, inventory_text, root
+from tests.cluster.laptop import HOSTS, Cluster, inventory_text
 from tests.deploy.conftest import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -68,10 +68,7 @@ class Layer:
         state = Path(laptop.env["SPARKBUNDLE_STATE"])
         shutil.rmtree(state, ignore_errors=True)
         shutil.copytree(self.folder / "laptop/state", state, symlinks=True)
-        # Asked first because it costs nothing: connections of workers to the master.
-        joined = "ss -Htn state established 'sport = :7077' | wc -l"
-        wait_until(lambda: int(root("master", joined)) >= len(HOSTS) - 1, seconds=120)
-        wait_until(laptop.is_healthy, seconds=60)
+        wait_until(laptop.is_healthy, seconds=120)
 
 
 def directory() -> Path:

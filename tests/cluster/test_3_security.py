@@ -35,7 +35,7 @@ from tests.cluster.attackers import (
     told,
     words_of,
 )
-from tests.cluster.laptop import HOSTS, WORKERS, Cluster, executors, root
+from tests.cluster.laptop import HOSTS, WORKERS, Cluster, executors, output, root
 from tests.deploy.conftest import wait_until
 
 LEAVES_IT_WHOLE = True
@@ -54,7 +54,7 @@ def sleeping(cluster: Cluster) -> Iterator[str]:
     name = ("--conf", "spark.app.name=sleeper")
     done = cluster("submit", "--json", *SMALL, *name, ATTACKS, "sleep", 600)
     job_id = json.loads(done.stdout)["id"]
-    wait_until(lambda: "TURN 0 " in cluster("logs", job_id).stdout, seconds=90)
+    wait_until(lambda: "TURN 0 " in output(job_id), seconds=90)
     yield job_id
     cluster("cancel", job_id)
 

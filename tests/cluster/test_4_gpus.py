@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import machines
-from tests.cluster.laptop import WORKERS, Cluster, root
+from tests.cluster.laptop import WORKERS, Cluster, output, root
 from tests.deploy.conftest import wait_until
 from tests.gpu_apps import RANDOM, VANISHING, Use, apps_at_once, most_at_once, uses
 
@@ -113,11 +113,11 @@ def test_no_gpu_is_given_twice_over_random_jobs(cards: Cluster, tmp_path: Path, 
 
     def run(number: int) -> list[list[Use]]:
         amount, parts, most, *conf = APPS[number]
-        output = cards(
+        report = cards(
             "submit --wait", "--gpus-per-task", amount, "--conf", f"spark.cores.max={most}", *conf,
             tmp_path / "random_jobs.py", number, jobs, parts,
         ).stdout  # fmt: skip
-        return uses(output)
+        return uses(report)
 
     with ThreadPoolExecutor(3) as pool:
         done = [job for ended in pool.map(run, range(len(APPS))) for job in ended]
@@ -140,10 +140,8 @@ def test_work_goes_on_elsewhere_when_a_gpu_vanishes(cards: Cluster, tmp_path: Pa
     job = cards.json("submit", "--gpus-per-task", "1", tmp_path / "vanishing.py")["id"]
 
     def rounds() -> list[list[str]]:
-        return [json.loads(one) for one in re.findall("^ROUND (.*)$", logs(), re.MULTILINE)]
-
-    def logs() -> str:
-        return cards("logs", job).stdout
+        lines = re.findall("^ROUND (.*)$", output(job), re.MULTILINE)
+        return [json.loads(line) for line in lines]
 
     try:
         wait_until(lambda: ["worker-1", "worker-2"] in rounds())
@@ -154,7 +152,7 @@ def test_work_goes_on_elsewhere_when_a_gpu_vanishes(cards: Cluster, tmp_path: Pa
         cards("logs", "-f", job)
         assert cards.state(job) == "SUCCEEDED"
     except BaseException:
-        print(logs()[-6000:])
+        print(output(job)[-6000:])
         raise
     finally:
         root("worker-2", "rm -f /etc/simulated-gpus.gone")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import machines
-from tests.cluster.laptop import WORKERS, Cluster, executors, root
+from tests.cluster.laptop import WORKERS, Cluster, executors, output, root
 from tests.cluster.misfortunes import kill_driver, kill_executor, kill_master, lose_machine
 from tests.conftest import Sentiment
 from tests.deploy.conftest import wait_until
@@ -57,8 +57,7 @@ def start_training(cluster: Cluster, corpus: Path, table: Path, *words: str) -> 
 def rounds(job: str) -> int:
     """The last round that a training has ended; straight from its log, which is soon enough to
     hit the next one."""
-    log = root("master", f"cat /var/lib/sparkbundle/jobs/{job}/output.log", check=False)
-    return max(map(int, re.findall(r"(?m)^round (\d+)/", log)), default=0)
+    return max(map(int, re.findall(r"(?m)^round (\d+)/", output(job))), default=0)
 
 
 def running(cluster: Cluster) -> list[str]:
@@ -256,7 +255,7 @@ def test_the_exit_code_of_a_job_and_what_it_writes_in_spite_of_a_reload_of_syste
     (tmp_path / "with space.txt").write_text("x")
     waiting = cluster.popen("submit --wait", program, f"@{tmp_path / 'with space.txt'}")
     job = wait_until(lambda: running(cluster), seconds=30)[0]
-    wait_until(lambda: "on" in cluster("logs", job).stdout, seconds=30)
+    wait_until(lambda: "on" in output(job), seconds=30)
     root("master", "systemctl daemon-reload")
     root("master", f"touch {cluster.json('jobs', job)['work']}/enough")
     _, shown = waiting.communicate(timeout=60)
