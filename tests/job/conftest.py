@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from sentiment import recipes
 from sentiment.model import Model, load_model, save_model
 from sentiment.network import SentimentNetwork
-from sentiment.session import find_place, spark_session
+from sentiment.session import JOB_SETTINGS, find_place, spark_session
 from sentiment.vocabulary import Vocabulary
 from tests.conftest import Sentiment, movie_reviews
 from tests.job.driver_jvm import DriverJvm
@@ -83,10 +83,23 @@ def own_jvm(sentiment: Sentiment, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sentiment.env, name)
 
 
+@pytest.fixture
+def one_executor(
+    sentiment: Sentiment, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Jobs of the test take one core of the cluster's two: the start of an executor is dear."""
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / JOB_SETTINGS).write_text("spark.cores.max=1\n")
+    monkeypatch.setitem(sentiment.env, "SPARK_CONF_DIR", str(folder))
+
+
 @pytest.fixture(scope="module")
-def spark(driver_jvm: DriverJvm) -> Iterator[SparkSession]:
+def spark(
+    driver_jvm: DriverJvm, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SparkSession]:
     """Spark in this process on two cores; no command has one in the same JVM meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARKBUNDLE_STATE", str(tmp_path_factory.mktemp("state")))
         for name, value in driver_jvm.variables.items():
             patch.setenv(name, value)
         with spark_session(find_place("local[2]"), name="test") as session:
@@ -160,7 +173,7 @@ def scored(sentiment: Sentiment, trained: Path, reviews: Path) -> Scored:
 @pytest.fixture(scope="session")
 def evaluated(sentiment: Sentiment, trained: Path, corpus: Path) -> dict[str, Any]:
     """What `evaluate` says of the model on the corpus's test split."""
-    place = ("--master", "local[2]")  # on the cluster: the README's story
+    place = ("--master", "local[1]")  # on the cluster: the README's story
     return sentiment.json("evaluate", "--model", trained, "--reviews", corpus, *place)
 
 

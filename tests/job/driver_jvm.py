@@ -7,6 +7,7 @@ local Python workers inherit) is the same for all of them: tests of these, and t
 driver or have two at a time, take the fixture `own_jvm`.
 """
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from py4j.java_gateway import JavaGateway
 from pyspark import SparkContext
 from pyspark.java_gateway import launch_gateway
 
+from sentiment.environment import restored
 from sentiment.session import _submit_arguments, this_process
+
+STATE = "SPARKBUNDLE_STATE"
 
 
 class DriverJvm:
@@ -23,7 +27,12 @@ class DriverJvm:
     VARIABLES = ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET")
 
     def __init__(self, folder: Path) -> None:
-        with (folder / "jvm.log").open("wb") as log, _submit_arguments(this_process("a test")):
+        with (
+            (folder / "jvm.log").open("wb") as log,
+            _submit_arguments(this_process("a test")),
+            restored(STATE),
+        ):
+            os.environ[STATE] = str(folder / "state")  # local workers do not know their driver's
             streams = {"stdout": subprocess.DEVNULL, "stderr": log}
             self._gateway: JavaGateway = launch_gateway(popen_kwargs={"cwd": folder, **streams})
 

@@ -17,7 +17,7 @@ from tests.conftest import Sentiment
 
 from .conftest import TRAINING
 
-pytestmark = pytest.mark.usefixtures("sentiment")
+pytestmark = pytest.mark.usefixtures("own_jvm")  # drivers are killed, two are there at a time
 ROUNDS = 12
 ALLREDUCE = ("--strategy", "allreduce")
 

@@ -55,6 +55,7 @@ def executors_of(sentiment: Sentiment):
     ]
 
 
+@pytest.mark.usefixtures("one_executor")
 def test_an_interrupted_shipment_leaves_no_table_and_the_next_goes_on(
     sentiment: Sentiment, large, store
 ):
@@ -102,6 +103,7 @@ def test_two_executors_on_a_host_write_a_table_once_though_one_is_killed(
     assert names(store) == {table.digest, f"{table.digest}.lock"}
 
 
+@pytest.mark.usefixtures("one_executor")
 def test_a_changed_table_is_shown_and_replaced_and_one_that_is_there_is_not_sent(
     sentiment: Sentiment, second, store
 ):
@@ -135,6 +137,7 @@ def test_what_is_no_table_is_refused(sentiment: Sentiment, tmp_path):
     assert "no word table" in sentiment("vectors", "ship", tmp_path / "empty", code=3).stderr
 
 
+@pytest.mark.usefixtures("own_jvm")  # its workers have its store
 def test_a_place_of_one_process_is_a_host_like_any_other(sentiment: Sentiment, tmp_path):
     table = table_of(tmp_path / "local", ["ending"])
     told = sentiment.json("vectors", "ship", table.path, "--master", "local[2]")

@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from tests.conftest import Sentiment
 from tests.job.vector_files import table_of
 
 HOST = "127.0.0.1"
 
 
+@pytest.mark.usefixtures("one_executor")
 def test_a_training_with_the_full_table_needs_it_on_every_host(
     sentiment: Sentiment, corpus, table, tmp_path, monkeypatch
 ):

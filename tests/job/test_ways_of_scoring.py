@@ -65,7 +65,7 @@ def test_the_same_texts_have_the_same_scores_in_every_way_of_asking(
     home("score", *model, "inbox", "scores.parquet", *local)
     batch = pq.read_table(tmp_path / "scores.parquet").to_pylist()
     streamed = ("--once", "--settle", "0", "--batch-mib", "0.1")
-    home("stream", "inbox", "streamed", *model, *streamed, *local)
+    home("stream", "inbox", "streamed", *model, *streamed, "--master", "local[1]")
     parts = sorted((tmp_path / "streamed/scores").iterdir())
     assert len(parts) > 1
     stream = [row for part in parts for row in pq.read_table(part).to_pylist()]
