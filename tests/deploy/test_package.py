@@ -39,7 +39,9 @@ class Package:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    # Roles share a folder of modules by links; a wheel has none.
+    walked = os.walk(folder, followlinks=True)
+    files = [Path(parent, name) for parent, _, names in walked for name in names]
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in files
