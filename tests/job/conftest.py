@@ -173,8 +173,7 @@ def scored(sentiment: Sentiment, trained: Path, reviews: Path) -> Scored:
 @pytest.fixture(scope="session")
 def evaluated(sentiment: Sentiment, trained: Path, corpus: Path) -> dict[str, Any]:
     """What `evaluate` says of the model on the corpus's test split."""
-    place = ("--master", "local[1]")  # on the cluster: the README's story
-    return sentiment.json("evaluate", "--model", trained, "--reviews", corpus, *place)
+    return sentiment.json("evaluate", "--model", trained, "--reviews", corpus)
 
 
 PLANNED = (
