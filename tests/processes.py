@@ -45,6 +45,7 @@ IMPORTED = (
     *("sparkbundle.cli", "sparkbundle.embedded", "sparkbundle.remote", "sparkbundle.jobs_watch"),
     *("sentiment.cli", "sentiment.session", "sentiment.network", "sentiment.scoring"),
     *("pyspark.sql", "pyspark.sql.pandas.types", "pandas", "pyarrow.parquet", "gensim.models"),
+    "torch._dynamo",  # the first optimiser of a training imports it
 )
 _REQUEST = 1 << 20
 """The most bytes that the words and the environment of a process take."""
